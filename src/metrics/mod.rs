@@ -1,0 +1,5 @@
+//! Metrics: every family, declared once.
+
+pub mod labels;
+
+pub use labels::{Outcome, Operation, Route, Source};
