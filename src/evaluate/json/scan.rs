@@ -1,0 +1,452 @@
+//! The parser: one pass over the text, no recursion.
+
+use super::{Document, Fault, JsonError, Node, Tag};
+
+/// Up to this many members, repeated names are looked for by comparing fingerprints pair by pair; above
+/// it by sorting, which an attacker cannot make quadratic.
+const MEMBERS_COMPARED_PAIRWISE: usize = 64;
+
+/// Marks a container without parent while it is open.
+const NO_PARENT: u32 = u32::MAX;
+
+pub(super) struct Parser<'a> {
+    document: Document<'a>,
+    at: usize,
+    max_depth: usize,
+    depth: usize,
+    /// The innermost open container; each keeps its parent in `link` until it is closed.
+    innermost: u32,
+    /// Scratch of [`Parser::resolve_repeated_names`].
+    names: Vec<(u32, u32)>,
+    fingerprints: Vec<u32>,
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
+        // A guess that is right for users; the vector grows for the rest.
+        let nodes = Vec::with_capacity((text.len() / 12).clamp(4, 1 << 16));
+        Self {
+            document: Document {
+                text,
+                nodes,
+                decoded: String::new(),
+                spans: Vec::new(),
+            },
+            at: 0,
+            max_depth,
+            depth: 0,
+            innermost: NO_PARENT,
+            names: Vec::new(),
+            fingerprints: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Document<'a>, JsonError> {
+        if u32::try_from(self.document.text.len()).is_err() {
+            return Err(self.fault(Fault::TooLong));
+        }
+        self.skip_white_space();
+        self.value()?;
+        while self.innermost != NO_PARENT {
+            self.step()?;
+        }
+        self.skip_white_space();
+        if self.at < self.bytes().len() {
+            Err(self.fault(Fault::TrailingText))
+        } else {
+            Ok(self.document)
+        }
+    }
+
+    /// Reads what follows a value or an opening bracket inside the innermost container.
+    fn step(&mut self) -> Result<(), JsonError> {
+        let parent = self.innermost as usize;
+        let is_first = parent + 1 == self.document.nodes.len();
+        let is_object = self.document.nodes[parent].tag == Tag::Object;
+        let close = if is_object { b'}' } else { b']' };
+        self.skip_white_space();
+        match self.peek() {
+            Some(byte) if byte == close => {
+                self.close();
+                return Ok(());
+            }
+            Some(b',') if !is_first => {
+                self.at += 1;
+                self.skip_white_space();
+            }
+            None => return Err(self.fault(Fault::UnexpectedEnd)),
+            Some(_) if is_first => {}
+            Some(_) => return Err(self.fault(Fault::CommaOrEndExpected)),
+        }
+        if is_object {
+            self.name()?;
+        }
+        self.value()
+    }
+
+    fn name(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'"') => {}
+            Some(_) => return Err(self.fault(Fault::NameExpected)),
+            None => return Err(self.fault(Fault::UnexpectedEnd)),
+        }
+        let (start, end, escaped) = self.string()?;
+        let value = self.next_node() + 1;
+        self.document.nodes.push(Node {
+            start,
+            end,
+            link: value,
+            tag: Tag::Name,
+            escaped,
+            shadowed: false,
+        });
+        self.skip_white_space();
+        match self.peek() {
+            Some(b':') => self.at += 1,
+            Some(_) => return Err(self.fault(Fault::ColonExpected)),
+            None => return Err(self.fault(Fault::UnexpectedEnd)),
+        }
+        self.skip_white_space();
+        Ok(())
+    }
+
+    /// Reads a scalar, or the opening bracket of a container.
+    fn value(&mut self) -> Result<(), JsonError> {
+        let start = self.offset();
+        match self.peek() {
+            Some(b'"') => {
+                let (from, to, escaped) = self.string()?;
+                let mut link = 0;
+                if escaped {
+                    link = position(self.document.spans.len());
+                    self.document.spans.push((from, to));
+                }
+                self.push(Tag::String, start, link, escaped);
+                Ok(())
+            }
+            Some(b'{') => self.open(Tag::Object),
+            Some(b'[') => self.open(Tag::Array),
+            Some(b'-' | b'0'..=b'9') => {
+                self.number()?;
+                self.push(Tag::Number, start, 0, false);
+                Ok(())
+            }
+            Some(b't') => self.word(b"true", Tag::True),
+            Some(b'f') => self.word(b"false", Tag::False),
+            Some(b'n') => self.word(b"null", Tag::Null),
+            Some(_) => Err(self.fault(Fault::ValueExpected)),
+            None => Err(self.fault(Fault::UnexpectedEnd)),
+        }
+    }
+
+    fn word(&mut self, word: &[u8], tag: Tag) -> Result<(), JsonError> {
+        if !self.bytes()[self.at..].starts_with(word) {
+            return Err(self.fault(Fault::ValueExpected));
+        }
+        let start = self.offset();
+        self.at += word.len();
+        self.push(tag, start, 0, false);
+        Ok(())
+    }
+
+    fn open(&mut self, tag: Tag) -> Result<(), JsonError> {
+        if self.depth >= self.max_depth {
+            return Err(self.fault(Fault::TooDeep));
+        }
+        self.depth += 1;
+        let start = self.offset();
+        let node = self.next_node();
+        self.at += 1;
+        self.push(tag, start, self.innermost, false);
+        self.innermost = node;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.at += 1;
+        self.depth -= 1;
+        let end = self.offset();
+        let after = self.next_node();
+        let closed = self.innermost;
+        let node = &mut self.document.nodes[closed as usize];
+        self.innermost = node.link;
+        node.end = end;
+        node.link = after;
+        // A name and a value are two nodes at least: up to three nodes can hold one member only.
+        if node.tag == Tag::Object && after - closed > 4 {
+            self.resolve_repeated_names(closed);
+        }
+    }
+
+    /// Reads a string with its quotes and returns where its contents stand, in the text or, if the third
+    /// is true, in `decoded`.
+    fn string(&mut self) -> Result<(u32, u32, bool), JsonError> {
+        self.at += 1;
+        let start = self.at;
+        match find_special(&self.bytes()[start..]) {
+            Some(length) => self.at = start + length,
+            None => {
+                self.at = self.bytes().len();
+                return Err(self.fault(Fault::UnexpectedEnd));
+            }
+        }
+        if self.bytes()[self.at] == b'"' {
+            self.at += 1;
+            return Ok((position(start), position(self.at - 1), false));
+        }
+        let from = position(self.document.decoded.len());
+        self.escaped_string(start)?;
+        Ok((from, position(self.document.decoded.len()), true))
+    }
+
+    /// Reads the rest of a string that holds an escape (or a fault) at `self.at`.
+    fn escaped_string(&mut self, start: usize) -> Result<(), JsonError> {
+        let text = self.document.text;
+        let mut from = start;
+        loop {
+            self.document.decoded.push_str(&text[from..self.at]);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => {
+                    let decoded = self.escape()?;
+                    self.document.decoded.push(decoded);
+                }
+                Some(_) => return Err(self.fault(Fault::ControlCharacter)),
+                None => return Err(self.fault(Fault::UnexpectedEnd)),
+            }
+            from = self.at;
+            self.at = find_special(&self.bytes()[from..]).map_or(text.len(), |length| from + length);
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, JsonError> {
+        self.at += 1;
+        let decoded = match self.peek() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            Some(_) => return Err(self.fault(Fault::BadEscape)),
+            None => return Err(self.fault(Fault::UnexpectedEnd)),
+        };
+        self.at += 1;
+        Ok(decoded)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, JsonError> {
+        let escape = self.at - 1;
+        let lone = JsonError {
+            what: Fault::LoneSurrogate,
+            offset: escape,
+        };
+        let unit = self.code_unit()?;
+        let code = match unit {
+            0xD800..=0xDBFF => {
+                if !self.bytes()[self.at..].starts_with(b"\\u") {
+                    return Err(lone);
+                }
+                self.at += 1;
+                let low = self.code_unit()?;
+                if !(0xDC00..=0xDFFF).contains(&low) {
+                    return Err(lone);
+                }
+                0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00)
+            }
+            _ => unit,
+        };
+        char::from_u32(code).ok_or(lone)
+    }
+
+    /// Reads `uXXXX`.
+    fn code_unit(&mut self) -> Result<u32, JsonError> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            self.at += 1;
+            let Some(byte) = self.peek() else {
+                return Err(self.fault(Fault::UnexpectedEnd));
+            };
+            let Some(digit) = char::from(byte).to_digit(16) else {
+                return Err(self.fault(Fault::BadEscape));
+            };
+            unit = unit << 4 | digit;
+        }
+        self.at += 1;
+        Ok(unit)
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'0'..=b'9')) {
+                return Err(self.fault(Fault::BadNumber));
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// Reads one digit or more.
+    fn digits(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'0'..=b'9') => self.at += 1,
+            Some(_) => return Err(self.fault(Fault::BadNumber)),
+            None => return Err(self.fault(Fault::UnexpectedEnd)),
+        }
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// Lets the last member of each name hold, at the first one's position.
+    fn resolve_repeated_names(&mut self, object: u32) {
+        let end = self.document.nodes[object as usize].link;
+        self.names.clear();
+        self.fingerprints.clear();
+        let mut repeated = false;
+        let mut name = object + 1;
+        while name < end {
+            let print = fingerprint(self.document.name(self.document.nodes[name as usize]));
+            repeated |=
+                self.fingerprints.len() > MEMBERS_COMPARED_PAIRWISE || self.fingerprints.contains(&print);
+            self.fingerprints.push(print);
+            self.names.push((name, name));
+            name = self.document.after(name + 1);
+        }
+        if !repeated {
+            return;
+        }
+        // Perhaps: sort by name, then position, and redirect the first of each run to the last's value.
+        let document = &mut self.document;
+        self.names.sort_by(|(a, _), (b, _)| {
+            let [a, b] = [*a, *b].map(|node| document.name(document.nodes[node as usize]));
+            a.cmp(b)
+        });
+        let mut first = 0;
+        while first < self.names.len() {
+            let of_first = self.names[first].0;
+            let mut last = first;
+            while let Some((next, _)) = self.names.get(last + 1) {
+                let [a, b] = [of_first, *next].map(|node| document.name(document.nodes[node as usize]));
+                if a != b {
+                    break;
+                }
+                document.nodes[*next as usize].shadowed = true;
+                last += 1;
+            }
+            document.nodes[of_first as usize].link = self.names[last].0 + 1;
+            first = last + 1;
+        }
+    }
+
+    fn push(&mut self, tag: Tag, start: u32, link: u32, escaped: bool) {
+        let end = self.offset();
+        self.document.nodes.push(Node {
+            start,
+            end,
+            link,
+            tag,
+            escaped,
+            shadowed: false,
+        });
+    }
+
+    fn next_node(&self) -> u32 {
+        position(self.document.nodes.len())
+    }
+
+    fn offset(&self) -> u32 {
+        position(self.at)
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        self.document.text.as_bytes()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    fn skip_white_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn fault(&self, what: Fault) -> JsonError {
+        JsonError {
+            what,
+            offset: self.at,
+        }
+    }
+}
+
+/// The place in a text, or the number of a node; neither exceeds the text's length, which is below 4 GiB.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "run() refuses texts of 4 GiB; nodes are fewer than bytes"
+)]
+fn position(index: usize) -> u32 {
+    index as u32
+}
+
+/// A number that is equal for equal names and mostly differs for others.
+fn fingerprint(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let mut hash = position(bytes.len());
+    for chunk in bytes.chunks(4) {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u32::from_le_bytes(word))
+            .wrapping_mul(0x9E37_79B1)
+            .rotate_left(13);
+    }
+    hash
+}
+
+/// Where the first `"`, `\` or control below U+0020 stands; eight bytes at a time.
+pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let mut chunks = bytes.chunks_exact(8);
+    let mut at = 0;
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        let word = u64::from_le_bytes(word);
+        // The lowest high bit that is set is exact: borrows only disturb bytes above a hit.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let hits = (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5C)) | control) & HIGHS;
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = chunks
+        .remainder()
+        .iter()
+        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
+    Some(at + rest)
+}
