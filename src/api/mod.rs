@@ -1,1 +1,389 @@
-//! api
+//! Requests of clients: routing, the fast path, the ladder, what is passed through.
+//!
+//! The walk of one request: [`Worker::respond`] looks into the memo (nothing is decoded, nothing is
+//! formatted); what is not there is routed, read into a [`Question`], taken up the [`ladder`], and remembered.
+//!
+//! Invariants: no input from the network panics; errors are plain text with a stable code; a response made for one
+//! key, user or flag set never reaches another.
+
+pub mod amplitude;
+pub mod answer;
+pub mod error;
+pub mod ladder;
+mod passthrough;
+mod preflight;
+pub mod proxy;
+pub mod request_id;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::cache::{Freshness, Memo, Stored};
+use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
+use crate::key::raw::Noted;
+use crate::metrics::{self, CacheName, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
+use crate::sync::Environment;
+use crate::upstream::Client;
+
+use answer::{AnswerBody, Prepared, REQUEST_ID, Wished};
+use error::RequestError;
+use ladder::Climb;
+
+pub use proxy::Proxy;
+
+/// How long a request body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One data worker: what it shares with the others, and what is its own.
+#[derive(Debug)]
+pub struct Worker {
+    /// Shared by all workers.
+    pub proxy: Arc<Proxy>,
+    /// Its connections to upstream.
+    pub client: Client,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    memo: RefCell<Memo>,
+    /// Raw parts of the request at hand.
+    scratch: RefCell<Vec<u8>>,
+    prepared: Prepared,
+}
+
+/// A response that is there at once, or comes later. Only the latter costs an allocation.
+pub enum Responding {
+    /// At once.
+    Ready(Option<Response<AnswerBody>>),
+    /// Later.
+    Later(Pin<Box<dyn Future<Output = Response<AnswerBody>>>>),
+}
+
+impl std::fmt::Debug for Responding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Later(_) => "Later",
+        })
+    }
+}
+
+impl Future for Responding {
+    type Output = Result<Response<AnswerBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(response) => match response.take() {
+                Some(response) => std::task::Poll::Ready(Ok(response)),
+                // Polled after its end, which its caller promises not to do.
+                None => std::task::Poll::Pending,
+            },
+            Self::Later(future) => future.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+/// What the metrics say of a response.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    route: Route,
+    source: Source,
+}
+
+impl Worker {
+    /// A worker with `memo_bytes` for its memo.
+    #[must_use]
+    pub fn new(proxy: Arc<Proxy>, client: Client, metrics: Arc<WorkerMetrics>, memo_bytes: usize) -> Self {
+        let prepared = Prepared::new(proxy.lifetimes.fresh_for);
+        let memo = RefCell::new(Memo::new(memo_bytes));
+        Self { proxy, client, metrics, memo, scratch: RefCell::default(), prepared }
+    }
+
+    /// Answers a request.
+    pub fn respond(self: &Rc<Self>, request: Request<Incoming>) -> Responding {
+        let began = Instant::now();
+        self.metrics.started();
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            && let Some(response) = self.recall(&request, &[], began)
+        {
+            return Responding::Ready(Some(response));
+        }
+        let worker = Rc::clone(self);
+        Responding::Later(Box::pin(async move { worker.respond_later(request, began).await }))
+    }
+
+    /// The answer of a request whose raw parts are known and whose entry is fresh: the hot path.
+    #[inline]
+    fn recall<B>(&self, request: &Request<B>, body: &[u8], now: Instant) -> Option<Response<AnswerBody>> {
+        let (mut response, noted, route) = self.find_fresh(request, body, now)?;
+        if let Some(origin) = noted.origin {
+            self.proxy.cors.mark(&mut response, origin);
+        }
+        if let Some(id) = noted.request_id.filter(|id| answer::is_request_id(id)) {
+            response.headers_mut().insert(REQUEST_ID, id.clone());
+        }
+        self.said(request.method(), &response, Said { route, source: Source::Hit }, now);
+        Some(response)
+    }
+
+    /// Looks into the memo. What it finds is checked as any entry is: its age, its epoch.
+    #[inline]
+    fn find_fresh<'r, B>(
+        &self,
+        request: &'r Request<B>,
+        body: &[u8],
+        now: Instant,
+    ) -> Option<(Response<AnswerBody>, Noted<'r>, Route)> {
+        let mut scratch = self.scratch.borrow_mut();
+        let noted = raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
+        let found = self.memo.borrow_mut().find(&scratch)?;
+        let stored = &found.stored;
+        if stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
+            return None;
+        }
+        if found.touch {
+            self.proxy.cache.touch(found.key);
+        }
+        self.metrics.cache(cache_name(stored.route), CacheResult::Hit);
+        Some((self.prepared.hit(stored, &noted, now), noted, stored.route))
+    }
+
+    async fn respond_later(self: Rc<Self>, request: Request<Incoming>, began: Instant) -> Response<AnswerBody> {
+        let target = Target::of(request.uri().path(), &self.proxy.path_prefix);
+        let route = target.route;
+        let counted = Aborted { worker: &self, route, method: request.method().clone(), began, armed: true };
+        let method = request.method().clone();
+        let version = request.version();
+        let path = target.path.into_owned();
+        let wished = wished(&request);
+        let (mut response, source) = match self.dispatch(request, route, &path, &wished).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                self.rejected(&error);
+                (error.into_response(), Source::None)
+            }
+        };
+        if let Some(origin) = &wished.origin
+            && route != Route::Other
+        {
+            self.proxy.cors.mark(&mut response, origin);
+        }
+        if let Some(id) = wished.request_id {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        // Python's pool keeps a connection whose error body it did not read (design 7).
+        if version < Version::HTTP_2
+            && (response.status().is_client_error() || response.status().is_server_error())
+            && (path.starts_with("/v1/") || path.starts_with("/sdk/"))
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        counted.disarm();
+        self.said(&method, &response, Said { route, source }, began);
+        response
+    }
+
+    async fn dispatch(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        route: Route,
+        path: &str,
+        wished: &Wished,
+    ) -> Result<(Response<AnswerBody>, Source), RequestError> {
+        if *request.method() == Method::OPTIONS && !matches!(route, Route::Other | Route::Status) {
+            return Ok((preflight::answer(&self.proxy.cors, request.headers()), Source::None));
+        }
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let post = *request.method() == Method::POST;
+        match route {
+            Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 if read || post => {
+                self.question(request, route, path, wished).await
+            }
+            Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => {
+                Err(RequestError::MethodNotAllowed("GET, HEAD, POST, OPTIONS"))
+            }
+            Route::FlagsV1 | Route::FlagsV2 if read => self.question(request, route, path, wished).await,
+            Route::Status if read => Ok((preflight::status(), Source::None)),
+            Route::Status => Err(RequestError::MethodNotAllowed("GET, HEAD")),
+            Route::FlagsV1 | Route::FlagsV2 | Route::Cohort | Route::Memberships | Route::Stream | Route::WebConfigs
+                if !read =>
+            {
+                Err(RequestError::MethodNotAllowed("GET, HEAD, OPTIONS"))
+            }
+            Route::Passthrough if matches!(*request.method(), Method::CONNECT | Method::TRACE) => {
+                Err(RequestError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+            }
+            Route::Other => Err(RequestError::NotFound),
+            _ => passthrough::relay(self, request, route, path).await,
+        }
+    }
+
+    /// A cacheable route: read the body, look into the memo once more, read the question, climb.
+    async fn question(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        route: Route,
+        path: &str,
+        wished: &Wished,
+    ) -> Result<(Response<AnswerBody>, Source), RequestError> {
+        let began = Instant::now();
+        let post = *request.method() == Method::POST;
+        let (parts, incoming) = request.into_parts();
+        let body = if post {
+            let body = read_body(&parts.headers, incoming, self.proxy.max_body).await?;
+            self.metrics.request_body(route, body.len() as u64);
+            body
+        } else {
+            Bytes::new()
+        };
+        let request = Request::from_parts(parts, ());
+        if post && let Some((response, ..)) = self.find_fresh(&request, &body, began) {
+            return Ok((response, Source::Hit));
+        }
+        let key = authorization::deployment_key(request.headers())
+            .and_then(DeploymentKey::new)
+            .ok_or(RequestError::MissingKey)?;
+        let environment = self.proxy.environment_of(&key).ok_or(RequestError::UnknownKey)?;
+        let asked = Asked {
+            route,
+            path,
+            query: request.uri().query(),
+            post,
+            headers: request.headers(),
+            body: &body,
+            deployment_key: &key,
+            environment: &environment.name,
+            ignore_query: &self.proxy.ignore_query,
+        };
+        let flags = matches!(route, Route::FlagsV1 | Route::FlagsV2);
+        let question = if flags {
+            Question::flags(&asked, &self.proxy.keyer)
+        } else {
+            Question::vardata(&asked, &self.proxy.keyer)
+        };
+        let question = match question {
+            Ok(question) => question,
+            Err(unreadable) => {
+                let answer = passthrough::unreadable(self, &environment, &asked, unreadable).await?;
+                let source = answer.source;
+                return Ok((answer.into_response(wished, flags), source));
+            }
+        };
+        let deployment = self.proxy.deployments.get(environment.index, &key);
+        let climb = Rc::new(Climb { worker: Rc::clone(self), environment, deployment_key: key, deployment, route, question });
+        let climbed = climb.answer().await?;
+        if let Some(entry) = &climbed.entry {
+            self.remember(&request, &body, climb.question.key, entry);
+        }
+        let source = climbed.answer.source;
+        tracing::debug!(route = route.as_str(), source = source.as_str(), duration_us = began.elapsed().as_micros(), "answered");
+        Ok((climbed.answer.into_response(wished, flags), source))
+    }
+
+    /// Lets the memo know where these raw parts lead.
+    fn remember(&self, request: &Request<()>, body: &Bytes, key: crate::key::Key, entry: &Arc<Stored>) {
+        let mut scratch = self.scratch.borrow_mut();
+        raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
+        self.memo.borrow_mut().learn(&scratch, key, entry);
+    }
+
+    fn said(&self, method: &Method, response: &Response<AnswerBody>, said: Said, began: Instant) {
+        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        let (method, code) = (metrics::Method::of(method), Code::of(response.status()));
+        self.metrics.answered(said.route, method, code, said.source, began.elapsed(), bytes);
+    }
+
+    fn rejected(&self, error: &RequestError) {
+        let reason = match error {
+            RequestError::MissingKey | RequestError::UnknownKey | RequestError::RevokedKey => Rejection::Unauthorized,
+            RequestError::Unreadable(_) | RequestError::BrokenBody => Rejection::BadRequest,
+            RequestError::BodyTooLarge => Rejection::BodyTooLarge,
+            RequestError::BodyTimeout => Rejection::Timeout,
+            RequestError::NotFound
+            | RequestError::MethodNotAllowed(_)
+            | RequestError::NoAnswer
+            | RequestError::NoStream => return,
+        };
+        self.metrics.rejected(reason);
+    }
+}
+
+/// Counts a request whose client went away before it was answered as 499.
+struct Aborted<'w> {
+    worker: &'w Worker,
+    route: Route,
+    method: Method,
+    began: Instant,
+    armed: bool,
+}
+
+impl Aborted<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Aborted<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let method = metrics::Method::of(&self.method);
+            self.worker.metrics.answered(self.route, method, Code::C499, Source::None, self.began.elapsed(), 0);
+        }
+    }
+}
+
+/// Which cache the metrics call the one of a route.
+pub(crate) const fn cache_name(route: Route) -> CacheName {
+    match route {
+        Route::FlagsV1 | Route::FlagsV2 => CacheName::Flags,
+        _ => CacheName::Vardata,
+    }
+}
+
+fn wished<B>(request: &Request<B>) -> Wished {
+    let headers = request.headers();
+    Wished {
+        origin: headers.get(http::header::ORIGIN).cloned(),
+        if_none_match: headers.get(http::header::IF_NONE_MATCH).cloned(),
+        request_id: headers.get(REQUEST_ID).filter(|id| answer::is_request_id(id)).cloned(),
+    }
+}
+
+/// The whole body, if it is no longer than `max` and comes in time.
+async fn read_body(headers: &http::HeaderMap, incoming: Incoming, max: usize) -> Result<Bytes, RequestError> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > max as u64) {
+        return Err(RequestError::BodyTooLarge);
+    }
+    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(incoming, max).collect());
+    match whole.await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RequestError::BodyTooLarge),
+        Ok(Err(_)) => Err(RequestError::BrokenBody),
+        Err(_) => Err(RequestError::BodyTimeout),
+    }
+}
+
+/// Whether a status is one of ours to soften: see [`passthrough`].
+#[must_use]
+pub(crate) fn is_cohort_throttle(route: Route, status: StatusCode) -> bool {
+    route == Route::Cohort && matches!(status.as_u16(), 202 | 429)
+}
+
+/// The environment that a request without deployment key goes to: the only one there is.
+#[must_use]
+pub(crate) fn only(environments: &[Arc<Environment>]) -> Option<&Arc<Environment>> {
+    match environments {
+        [only] => Some(only),
+        _ => None,
+    }
+}

@@ -2,4 +2,4 @@
 
 pub mod labels;
 
-pub use labels::{Outcome, Operation, Route, Source};
+pub use labels::{Operation, Outcome, Route, Source};

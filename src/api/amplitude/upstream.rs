@@ -1,0 +1,214 @@
+//! Asking Amplitude, and telling failures from verdicts (design 5).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+
+use crate::api::Worker;
+use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
+use crate::api::ladder::Climb;
+use crate::cache::Stored;
+use crate::evaluate::json::{Document, Kind};
+use crate::key::question::{FlagsMode, Forward};
+use crate::metrics::{Operation, Outcome, Route};
+use crate::store::{Accepted, etag};
+use crate::sync::{Environment, flags};
+use crate::upstream::{Gate, Limits, Origin, UpstreamError};
+
+use super::Landed;
+
+/// Nesting that an answer may have; payloads are free-form.
+const ANSWER_DEPTH_MAX: usize = 512;
+
+/// What an exchange with upstream means.
+#[derive(Debug)]
+pub enum Judged {
+    /// A 200 of the promised shape.
+    Answer(Response<Bytes>),
+    /// A 401: nobody with this key gets anything.
+    Rejected(Relayed),
+    /// Another refusal of this request, to be passed on.
+    Verdict(Relayed),
+    /// Neither: a stand-in is wanted. With upstream's status, if it had one.
+    Failure(Option<StatusCode>),
+}
+
+/// Tells answers, verdicts and failures apart.
+#[must_use]
+pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> Judged {
+    let response = match exchange {
+        Ok(response) => response,
+        Err(_) => return Judged::Failure(None),
+    };
+    let status = response.status();
+    match status.as_u16() {
+        200 => {
+            let shaped =
+                Document::parse(response.body(), ANSWER_DEPTH_MAX).is_ok_and(|document| document.root().kind() == wanted);
+            if shaped { Judged::Answer(response) } else { Judged::Failure(Some(status)) }
+        }
+        404 | 407 | 408 | 421 | 425 | 429 => Judged::Failure(Some(status)),
+        401 => Judged::Rejected(relay(response)),
+        400..=499 => Judged::Verdict(relay(response)),
+        _ => Judged::Failure(Some(status)),
+    }
+}
+
+fn relay(response: Response<Bytes>) -> Relayed {
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    Relayed { status: response.status(), content_type, body: response.into_body() }
+}
+
+/// Sends `forward` to the right upstream host of `environment` and judges the outcome.
+///
+/// Flags come from the flags host; where it cannot be reached or does not know the path, the evaluation
+/// host has them too (API 11).
+pub async fn ask(
+    worker: &Worker,
+    environment: &Environment,
+    gate: &Arc<Gate>,
+    route: Route,
+    forward: &Forward,
+    deadline: tokio::time::Instant,
+) -> Judged {
+    let Some(origins) = &environment.origins else { return Judged::Failure(None) };
+    let settings = &worker.proxy.upstream;
+    match route {
+        Route::FlagsV2 => {
+            let limits = Limits { deadline, max_answer: settings.max_flags };
+            let first = send(worker, &origins.flags, gate, Operation::Flags, forward, limits).await;
+            let elsewhere = match &first {
+                Ok(response) => response.status() == StatusCode::NOT_FOUND,
+                Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
+            };
+            if !elsewhere || Arc::ptr_eq(&origins.flags, &origins.eval) {
+                return judge(first, Kind::Array);
+            }
+            let limits = Limits { deadline, max_answer: settings.max_flags };
+            judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
+        }
+        Route::FlagsV1 => {
+            let limits = Limits { deadline, max_answer: settings.max_flags };
+            judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
+        }
+        _ => {
+            let limits = Limits { deadline, max_answer: settings.max_answer };
+            judge(send(worker, &origins.eval, gate, Operation::Evaluate, forward, limits).await, Kind::Object)
+        }
+    }
+}
+
+async fn send(
+    worker: &Worker,
+    origin: &Arc<Origin>,
+    gate: &Arc<Gate>,
+    operation: Operation,
+    forward: &Forward,
+    limits: Limits,
+) -> Result<Response<Bytes>, UpstreamError> {
+    let mut request = Request::new(forward.body.clone());
+    *request.method_mut() = forward.method.clone();
+    if let Ok(target) = forward.target.parse() {
+        *request.uri_mut() = target;
+    }
+    *request.headers_mut() = forward.headers.clone();
+    let valid = request.headers().get(REQUEST_ID).is_some_and(is_request_id);
+    if !valid {
+        request.headers_mut().insert(REQUEST_ID, super::super::request_id::fresh());
+    }
+    worker.client.fetch(origin, gate, operation, request, limits).await
+}
+
+/// Fetches the answer of a question and stores it.
+pub async fn fetch(climb: &Rc<Climb>) -> Landed {
+    let Some(origins) = &climb.environment.origins else { return Landed::Failed { status: None } };
+    let proxy = &climb.worker.proxy;
+    let began = proxy.deployments.begin();
+    let asked_at = Instant::now();
+    // Epoch before flags: an answer is never taken for newer than it is.
+    let epoch = climb.deployment.as_ref().map_or(0, |deployment| deployment.epoch());
+    let definitions = climb.deployment.as_ref().and_then(|deployment| {
+        deployment.flags().evaluation().map(|data| Arc::clone(&data.definitions))
+    });
+    let deadline = tokio::time::Instant::now() + proxy.total_deadline;
+    let judged =
+        ask(&climb.worker, &climb.environment, &origins.gate, climb.route, &climb.question.forward, deadline).await;
+    match judged {
+        Judged::Failure(status) => Landed::Failed { status },
+        Judged::Verdict(relayed) => Landed::Relayed(Arc::new(relayed)),
+        Judged::Rejected(relayed) => {
+            if proves_keys(climb) {
+                proxy.reject(&climb.environment, &climb.deployment_key, &relayed);
+            }
+            Landed::Relayed(Arc::new(relayed))
+        }
+        Judged::Answer(response) => {
+            let deployment = if proves_keys(climb) {
+                match proxy.accept(&climb.environment, &climb.deployment_key, began) {
+                    Accepted::Yes { deployment, .. } => Some(deployment),
+                    Accepted::Superseded => return Landed::Revoked,
+                    Accepted::Full => None,
+                }
+            } else {
+                climb.known().filter(|deployment| deployment.in_service())
+            };
+            let Some(deployment) = deployment else { return Landed::Relayed(Arc::new(relay(response))) };
+            let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
+            let body = response.into_body();
+            let entry = Arc::new(Stored {
+                etag: climb.question.flag_route.then(|| etag(&body)),
+                content_type: content_type_of(content_type),
+                asked_at,
+                fresh_until: asked_at + proxy.lifetimes.fresh_for,
+                epoch,
+                deployment,
+                definitions,
+                route: climb.route,
+                body,
+            });
+            let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
+            Landed::Stored { entry, kept }
+        }
+    }
+}
+
+/// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.
+fn content_type_of(value: HeaderValue) -> HeaderValue {
+    let is_json = value.as_bytes().to_ascii_lowercase().starts_with(b"application/json");
+    if is_json { value } else { JSON }
+}
+
+/// Whether an answer to this question says that its key is good, and a 401 that it is not: evaluations
+/// and plain flags requests do, probes with `eval_mode` do not (design 5).
+fn proves_keys(climb: &Climb) -> bool {
+    match climb.route {
+        Route::FlagsV1 | Route::FlagsV2 => climb.question.flags_mode == Some(FlagsMode::Plain),
+        _ => true,
+    }
+}
+
+/// `evaluation: local`, a key nothing is known of: one sync of its flags, which also proves the key.
+pub async fn prove(climb: &Rc<Climb>) -> Landed {
+    let worker = &climb.worker;
+    let key = &climb.deployment_key;
+    match flags::sync_once(&worker.client, &worker.proxy.deployments, &climb.environment, key, &worker.proxy.upstream).await {
+        Ok(synced) => {
+            if synced.fresh {
+                worker.proxy.flag_sync.follow(Arc::clone(&synced.deployment));
+            }
+            Landed::Failed { status: None }
+        }
+        Err(error) => match error.rejection {
+            Some(relayed) => Landed::Relayed(Arc::new(Relayed {
+                status: StatusCode::UNAUTHORIZED,
+                content_type: relayed.0,
+                body: relayed.1,
+            })),
+            None => Landed::Failed { status: error.status },
+        },
+    }
+}

@@ -1,0 +1,344 @@
+//! Answers and how they become responses: body, `Cache-Status` (RFC 9211), `Age`, CORS, request id.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, VARY,
+};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::cache::Stored;
+use crate::key::raw::Noted;
+use crate::metrics::Source;
+use crate::upstream::RelayBody;
+
+/// `Cache-Status` (RFC 9211)
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// `X-Request-Id`
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// JSON, as Amplitude labels it.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// One URL serves all users, so no cache between us and the client may keep a thing.
+const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+/// Flags depend on the deployment alone; browsers may keep and validate them.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// An answered question, not yet a response.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// 200, or upstream's verdict.
+    pub status: StatusCode,
+    /// Content type, where there is one.
+    pub content_type: Option<HeaderValue>,
+    /// Body.
+    pub body: Bytes,
+    /// Strong validator; flags only.
+    pub etag: Option<HeaderValue>,
+    /// Seconds since upstream was asked for it; stored responses only.
+    pub age: Option<u64>,
+    /// Where it came from.
+    pub source: Source,
+    /// How the cache took part.
+    pub cache_status: HeaderValue,
+}
+
+impl Answer {
+    /// A stored response, answered for `source` at `now`.
+    #[must_use]
+    pub fn stored(stored: &Stored, source: Source, now: Instant) -> Self {
+        let ttl = stored.ttl(now);
+        let cache_status = match source {
+            Source::Hit => text(&format!("flagside; hit; ttl={ttl}")),
+            other => text(&format!("flagside; hit; ttl={ttl}; detail={}", other.as_str())),
+        };
+        Self { age: Some(stored.age(now)), cache_status, ..Self::fetched(stored, source, true) }
+    }
+
+    /// What upstream has just said, for the request that asked or one that waited with it.
+    #[must_use]
+    pub fn fetched(stored: &Stored, source: Source, kept: bool) -> Self {
+        let cache_status = match (source, kept) {
+            (Source::Coalesced, _) => "flagside; fwd=uri-miss; collapsed",
+            (_, true) => "flagside; fwd=uri-miss; stored",
+            (_, false) => "flagside; fwd=uri-miss",
+        };
+        Self {
+            status: StatusCode::OK,
+            content_type: Some(stored.content_type.clone()),
+            body: stored.body.clone(),
+            etag: stored.etag.clone(),
+            age: None,
+            source,
+            cache_status: HeaderValue::from_static(cache_status),
+        }
+    }
+
+    /// Computed here; `upstream` is what it said instead, where it said something.
+    #[must_use]
+    pub fn local(body: Bytes, etag: Option<HeaderValue>, upstream: Option<StatusCode>) -> Self {
+        let cache_status = match upstream {
+            Some(status) => text(&format!("flagside; fwd=miss; fwd-status={}; detail=local", status.as_u16())),
+            None => HeaderValue::from_static("flagside; fwd=miss; detail=local"),
+        };
+        let content_type = Some(JSON);
+        Self { status: StatusCode::OK, content_type, body, etag, age: None, source: Source::Local, cache_status }
+    }
+
+    /// The 401 that upstream gave a moment ago, repeated without asking again.
+    #[must_use]
+    pub fn rejected(relayed: &Relayed) -> Self {
+        let cache_status = HeaderValue::from_static("flagside; hit; detail=rejected_key");
+        Self { cache_status, ..Self::relayed(relayed, Source::None) }
+    }
+
+    /// What upstream said, passed on without being stored.
+    #[must_use]
+    pub fn relayed(relayed: &Relayed, source: Source) -> Self {
+        let forward = if source == Source::Passthrough { "bypass" } else { "uri-miss" };
+        let collapsed = if source == Source::Coalesced { "; collapsed" } else { "" };
+        let status = relayed.status;
+        Self {
+            status,
+            content_type: relayed.content_type.clone(),
+            body: relayed.body.clone(),
+            etag: None,
+            age: None,
+            source,
+            cache_status: text(&format!("flagside; fwd={forward}; fwd-status={}{collapsed}", status.as_u16())),
+        }
+    }
+
+    /// The response. `304` where the client already has this very flag set.
+    #[must_use]
+    pub fn into_response(self, noted: &Wished, flags: bool) -> Response<AnswerBody> {
+        let matched = match (&self.etag, &noted.if_none_match) {
+            (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
+            _ => false,
+        };
+        let mut response = if matched {
+            status_only(StatusCode::NOT_MODIFIED)
+        } else {
+            let mut response = Response::new(AnswerBody::full(self.body));
+            *response.status_mut() = self.status;
+            response
+        };
+        let headers = response.headers_mut();
+        headers.reserve(8);
+        if let (false, Some(content_type)) = (matched, self.content_type) {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(CACHE_STATUS, self.cache_status);
+        headers.insert(CACHE_CONTROL, if flags { NO_CACHE } else { NO_STORE });
+        if let Some(age) = self.age {
+            headers.insert(AGE, HeaderValue::from(age));
+        }
+        if let Some(etag) = self.etag {
+            headers.insert(ETAG, etag);
+        }
+        response
+    }
+}
+
+/// A response of upstream that is passed on as it is.
+#[derive(Clone, Debug)]
+pub struct Relayed {
+    /// Status.
+    pub status: StatusCode,
+    /// Content type.
+    pub content_type: Option<HeaderValue>,
+    /// Body.
+    pub body: Bytes,
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("flagside"))
+}
+
+/// A response without body.
+#[must_use]
+pub fn status_only(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::full(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// Whether `If-None-Match: wanted` names `etag` (weak comparison, RFC 9110, 13.1.2).
+fn matches_etag(wanted: &HeaderValue, etag: &HeaderValue) -> bool {
+    let Ok(wanted) = wanted.to_str() else { return false };
+    wanted.split(',').map(str::trim).any(|one| {
+        one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes()
+    })
+}
+
+/// What a request wishes of its response beside the answer. Owned, for requests that wait.
+#[derive(Clone, Debug, Default)]
+pub struct Wished {
+    /// `Origin`
+    pub origin: Option<HeaderValue>,
+    /// `If-None-Match`
+    pub if_none_match: Option<HeaderValue>,
+    /// `X-Request-Id`, if it is a valid one.
+    pub request_id: Option<HeaderValue>,
+}
+
+impl From<Noted<'_>> for Wished {
+    fn from(noted: Noted<'_>) -> Self {
+        Self {
+            origin: noted.origin.cloned(),
+            if_none_match: noted.if_none_match.cloned(),
+            request_id: noted.request_id.filter(|value| is_request_id(value)).cloned(),
+        }
+    }
+}
+
+/// Whether a request id may be echoed and forwarded: 1 to 128 of `[A-Za-z0-9._-]` (OPS 10.2).
+#[must_use]
+pub fn is_request_id(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    (1..=128).contains(&bytes.len())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Per worker: header values that would otherwise be formatted per hit.
+#[derive(Debug)]
+pub struct Prepared {
+    ages: Vec<HeaderValue>,
+    hits: Vec<HeaderValue>,
+}
+
+/// Seconds for which values are prepared; beyond they are formatted.
+const PREPARED_SECONDS_MAX: u64 = 600;
+
+impl Prepared {
+    /// Values for a freshness lifetime.
+    #[must_use]
+    pub fn new(fresh_for: std::time::Duration) -> Self {
+        let seconds = 0..=fresh_for.as_secs().min(PREPARED_SECONDS_MAX);
+        Self {
+            ages: seconds.clone().map(HeaderValue::from).collect(),
+            hits: seconds.map(|ttl| text(&format!("flagside; hit; ttl={ttl}"))).collect(),
+        }
+    }
+
+    /// The response of a fresh stored response.
+    #[inline]
+    #[must_use]
+    pub fn hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant) -> Response<AnswerBody> {
+        let matched = match (&stored.etag, noted.if_none_match) {
+            (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
+            _ => false,
+        };
+        let body = if matched { Bytes::new() } else { stored.body.clone() };
+        let mut response = Response::new(AnswerBody::full(body));
+        if matched {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        headers.reserve(8);
+        if !matched {
+            headers.append(CONTENT_TYPE, stored.content_type.clone());
+        }
+        let (age, ttl) = (stored.age(now), u64::try_from(stored.ttl(now)).unwrap_or(0));
+        headers.append(CACHE_STATUS, pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}"))));
+        headers.append(AGE, pick(&self.ages, age, || HeaderValue::from(age)));
+        if let Some(etag) = &stored.etag {
+            headers.append(CACHE_CONTROL, NO_CACHE);
+            headers.append(ETAG, etag.clone());
+        } else {
+            headers.append(CACHE_CONTROL, NO_STORE);
+        }
+        response
+    }
+}
+
+fn pick(prepared: &[HeaderValue], seconds: u64, format: impl FnOnce() -> HeaderValue) -> HeaderValue {
+    let prepared = usize::try_from(seconds).ok().and_then(|at| prepared.get(at));
+    prepared.map_or_else(format, HeaderValue::clone)
+}
+
+/// Who may call from a browser (API 3.9).
+#[derive(Clone, Debug)]
+pub struct Cors {
+    origins: Arc<[HeaderValue]>,
+}
+
+impl Cors {
+    /// `origins` that may call; none = all.
+    #[must_use]
+    pub fn new(origins: &[String]) -> Self {
+        Self { origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
+    }
+
+    /// Whether origins are listed at all.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
+    /// Whether a browser at `origin` may call.
+    #[must_use]
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        self.origins.is_empty() || self.origins.contains(origin)
+    }
+
+    /// Marks a response as readable by the page that asked, if it may.
+    pub fn mark<B>(&self, response: &mut Response<B>, origin: &HeaderValue) {
+        let headers = response.headers_mut();
+        if self.origins.is_empty() {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            return;
+        }
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        if self.origins.contains(origin) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        }
+    }
+}
+
+/// Body of a response: whole, or a stream relayed from upstream.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// In memory; `None` once it was handed over.
+    Full(Option<Bytes>),
+    /// From upstream, as it comes.
+    Stream(RelayBody),
+}
+
+impl AnswerBody {
+    /// A body in memory.
+    #[must_use]
+    pub fn full(body: Bytes) -> Self {
+        Self::Full(Some(body).filter(|body| !body.is_empty()))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = <RelayBody as Body>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Full(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_none(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}

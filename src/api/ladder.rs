@@ -1,0 +1,282 @@
+//! The answer ladder (design 5): one question, the best source there is.
+//!
+//! Fresh stored response; stale one while it is refreshed; upstream; and when upstream fails or is late, a
+//! stand-in: stored response of the same flags, local evaluation, an older stored response. The upstream request goes on
+//! in the background whoever leaves, and fills the cache; each waiting request has its own clocks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use tokio::time::timeout_at;
+
+use crate::cache::{Flight, Freshness, Joined, Stored};
+use crate::cache::flight::Waiter;
+use crate::config::Evaluation;
+use crate::key::{DeploymentKey, Question};
+use crate::metrics::{CacheName, CacheResult, Route, Source};
+use crate::store::Deployment;
+use crate::sync::Environment;
+use crate::task;
+
+use super::Worker;
+use super::amplitude::{self, Landed};
+use super::answer::{Answer, Relayed};
+use super::error::RequestError;
+
+/// How often a request that waits past its answer deadline looks for a stand-in again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// One question and all that is known about who asks.
+#[derive(Debug)]
+pub struct Climb {
+    /// The worker it came to.
+    pub worker: Rc<Worker>,
+    /// Whose upstream.
+    pub environment: Arc<Environment>,
+    /// Whose flags.
+    pub deployment_key: DeploymentKey,
+    /// Its deployment, if it is known.
+    pub deployment: Option<Arc<Deployment>>,
+    /// The route it came by.
+    pub route: Route,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// How a question was answered, and by which entry, for the memo.
+#[derive(Debug)]
+pub struct Climbed {
+    /// The answer.
+    pub answer: Answer,
+    /// The entry that the same request will find again.
+    pub entry: Option<Arc<Stored>>,
+}
+
+impl From<Answer> for Climbed {
+    fn from(answer: Answer) -> Self {
+        Self { answer, entry: None }
+    }
+}
+
+impl Climb {
+    /// Answers the question.
+    ///
+    /// # Errors
+    /// [`RequestError::NoAnswer`] when every rung failed, [`RequestError::RevokedKey`] when upstream rejected
+    /// the key meanwhile.
+    pub async fn answer(self: Rc<Self>) -> Result<Climbed, RequestError> {
+        if self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none() {
+            return self.answer_locally().await;
+        }
+        let now = Instant::now();
+        let stored = self.worker.proxy.cache.get(self.question.key);
+        if let Some(stored) = stored.as_ref().filter(|_| !self.question.bypass && self.may_answer()) {
+            match stored.freshness(&self.worker.proxy.lifetimes, now) {
+                Freshness::Fresh => {
+                    self.count(CacheResult::Hit);
+                    let answer = Answer::stored(stored, Source::Hit, now);
+                    return Ok(Climbed { answer, entry: Some(Arc::clone(stored)) });
+                }
+                Freshness::WhileRevalidate => {
+                    self.count(CacheResult::Stale);
+                    self.refresh();
+                    return Ok(self.stale(stored, Source::Stale, now));
+                }
+                Freshness::OnError | Freshness::LastResort | Freshness::Expired => {}
+            }
+        }
+        if let Some(answer) = self.rejected(now) {
+            return Ok(answer.into());
+        }
+        self.ask(stored.as_ref()).await
+    }
+
+    /// Asks upstream and waits: until the answer deadline if there is a stand-in by then, else to the last.
+    async fn ask(self: &Rc<Self>, stored: Option<&Arc<Stored>>) -> Result<Climbed, RequestError> {
+        let proxy = &self.worker.proxy;
+        let began = tokio::time::Instant::now();
+        let last = began + proxy.total_deadline;
+        let mut next = began + proxy.answer_deadline.min(proxy.total_deadline);
+        let (mut waiter, source) = match self.join() {
+            Ok(joined) => joined,
+            Err(stored) => {
+                let now = Instant::now();
+                let answer = Answer::stored(&stored, Source::Hit, now);
+                return Ok(Climbed { answer, entry: Some(stored) });
+            }
+        };
+        self.count(match (source, self.question.bypass) {
+            (_, true) => CacheResult::Bypass,
+            (Source::Coalesced, _) => CacheResult::Coalesced,
+            _ => CacheResult::Miss,
+        });
+        loop {
+            match timeout_at(next, waiter.landed()).await {
+                Ok(Some(landed)) => return self.land(landed, source, stored),
+                Ok(None) => return self.stand_in(stored, None).ok_or(RequestError::NoAnswer),
+                Err(_) => {
+                    if let Some(answer) = self.stand_in(stored, None) {
+                        return Ok(answer);
+                    }
+                    if next >= last {
+                        return Err(RequestError::NoAnswer);
+                    }
+                    next = (tokio::time::Instant::now() + LOOK_AGAIN).min(last);
+                }
+            }
+        }
+    }
+
+    /// A place in the fetch of this question; begins it if there is none. `Err` with the entry, if a fetch
+    /// has just ended between the look into the cache and now.
+    fn join(self: &Rc<Self>) -> Result<(Waiter<Landed>, Source), Arc<Stored>> {
+        let proxy = &self.worker.proxy;
+        if self.question.bypass {
+            let (flight, waiter) = Flight::alone();
+            self.fetch(flight);
+            return Ok((waiter, Source::Miss));
+        }
+        let epoch = self.deployment.as_ref().map_or(u64::MAX, |deployment| deployment.epoch());
+        match proxy.flights.join((self.question.key, epoch)) {
+            Joined::Waits(waiter) => Ok((waiter, Source::Coalesced)),
+            Joined::Leads(flight, waiter) => {
+                let stored = proxy.cache.get(self.question.key).filter(|stored| {
+                    stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh && self.may_answer()
+                });
+                if let Some(stored) = stored {
+                    return Err(stored);
+                }
+                self.fetch(flight);
+                Ok((waiter, Source::Miss))
+            }
+        }
+    }
+
+    /// Fetches in the background, unless somebody does already.
+    fn refresh(self: &Rc<Self>) {
+        let epoch = self.deployment.as_ref().map_or(u64::MAX, |deployment| deployment.epoch());
+        if let Joined::Leads(flight, _) = self.worker.proxy.flights.join((self.question.key, epoch)) {
+            self.fetch(flight);
+        }
+    }
+
+    /// The fetch is a task of its own: no waiter's leaving ends it. Its own deadline does.
+    fn fetch(self: &Rc<Self>, flight: Flight<Landed>) {
+        let climb = Rc::clone(self);
+        task::detach(async move { flight.land(amplitude::fetch(&climb).await) });
+    }
+
+    /// What upstream brought, for this request.
+    fn land(&self, landed: Landed, source: Source, stored: Option<&Arc<Stored>>) -> Result<Climbed, RequestError> {
+        match landed {
+            Landed::Stored { entry, kept } => {
+                let answer = Answer::fetched(&entry, source, kept);
+                Ok(Climbed { answer, entry: Some(entry).filter(|_| kept && !self.question.bypass) })
+            }
+            Landed::Relayed(relayed) => Ok(Answer::relayed(&relayed, source).into()),
+            Landed::Revoked => Err(RequestError::RevokedKey),
+            Landed::Failed { status } => self.stand_in(stored, status).ok_or(RequestError::NoAnswer),
+        }
+    }
+
+    /// What is answered in upstream's place, if there is something and this key may have it.
+    fn stand_in(&self, stored: Option<&Arc<Stored>>, upstream: Option<StatusCode>) -> Option<Climbed> {
+        if !self.may_answer() {
+            return None;
+        }
+        let now = Instant::now();
+        let fetched_meanwhile = self.worker.proxy.cache.get(self.question.key);
+        let stored = fetched_meanwhile.as_ref().or(stored);
+        let freshness = stored.map(|stored| stored.freshness(&self.worker.proxy.lifetimes, now));
+        if let (Some(stored), Some(Freshness::Fresh | Freshness::WhileRevalidate | Freshness::OnError)) = (stored, freshness)
+        {
+            return Some(self.stale(stored, Source::StaleError, now));
+        }
+        let kept = stored.filter(|_| freshness == Some(Freshness::LastResort));
+        if self.environment.evaluation != Evaluation::Off
+            && let Some(answer) = amplitude::local(self, kept, upstream)
+        {
+            return Some(answer.into());
+        }
+        kept.map(|stored| self.stale(stored, Source::StaleError, now))
+    }
+
+    /// `evaluation: local` and environments without upstream: computed here, first and always. Only a key
+    /// that nothing is known of waits for one sync, which is also what proves it.
+    async fn answer_locally(self: &Rc<Self>) -> Result<Climbed, RequestError> {
+        if let Some(answer) = self.may_answer().then(|| amplitude::local(self, None, None)).flatten() {
+            return Ok(answer.into());
+        }
+        if let Some(answer) = self.rejected(Instant::now()) {
+            return Ok(answer.into());
+        }
+        if self.environment.origins.is_none() {
+            return Err(RequestError::NoAnswer);
+        }
+        let proxy = &self.worker.proxy;
+        let key = proxy.sync_key(&self.environment, &self.deployment_key);
+        let mut waiter = match proxy.flights.join((key, u64::MAX)) {
+            Joined::Waits(waiter) => waiter,
+            Joined::Leads(flight, waiter) => {
+                let climb = Rc::clone(self);
+                task::detach(async move { flight.land(amplitude::prove(&climb).await) });
+                waiter
+            }
+        };
+        let last = tokio::time::Instant::now() + proxy.total_deadline;
+        match timeout_at(last, waiter.landed()).await {
+            Ok(Some(Landed::Relayed(relayed))) => Ok(Answer::relayed(&relayed, Source::Passthrough).into()),
+            Ok(Some(Landed::Revoked)) => Err(RequestError::RevokedKey),
+            _ => {
+                let answer = self.may_answer().then(|| amplitude::local(self, None, None)).flatten();
+                answer.map(Climbed::from).ok_or(RequestError::NoAnswer)
+            }
+        }
+    }
+
+    /// Whether stored and local answers may go to this key (design 5, "Keys").
+    #[must_use]
+    pub fn may_answer(&self) -> bool {
+        match self.known() {
+            Some(deployment) if deployment.standing() != crate::store::Standing::Unknown => deployment.in_service(),
+            Some(deployment) if deployment.configured => true,
+            _ => {
+                let rejections = self.worker.proxy.deployments.rejections();
+                self.environment.bootstrap.is_some()
+                    && rejections.of(self.environment.index, &self.deployment_key).is_none()
+            }
+        }
+    }
+
+    /// The deployment, also if it was learnt after this request came.
+    #[must_use]
+    pub fn known(&self) -> Option<Arc<Deployment>> {
+        let known = self.deployment.clone();
+        known.or_else(|| self.worker.proxy.deployments.get(self.environment.index, &self.deployment_key))
+    }
+
+    /// The 401 that upstream gave a moment ago.
+    fn rejected(&self, now: Instant) -> Option<Answer> {
+        let proxy = &self.worker.proxy;
+        let rejection = proxy.deployments.rejections().answer(self.environment.index, &self.deployment_key, now)?;
+        self.worker.metrics.cache(CacheName::Negative, CacheResult::Hit);
+        let relayed = Relayed {
+            status: StatusCode::UNAUTHORIZED,
+            content_type: Some(rejection.content_type.clone()),
+            body: rejection.body.clone(),
+        };
+        Some(Answer::rejected(&relayed))
+    }
+
+    fn stale(&self, stored: &Arc<Stored>, source: Source, now: Instant) -> Climbed {
+        let past = now.saturating_duration_since(stored.fresh_until);
+        self.worker.metrics.stale_used(super::cache_name(self.route), past);
+        Answer::stored(stored, source, now).into()
+    }
+
+    fn count(&self, result: CacheResult) {
+        self.worker.metrics.cache(super::cache_name(self.route), result);
+    }
+}

@@ -1,0 +1,129 @@
+//! What is passed through uncached: cohorts, streams, unknown paths, and questions that cannot be read.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::key::question::Forward;
+use crate::key::{Asked, DeploymentKey, Unreadable, authorization};
+use crate::metrics::{Operation, Route, Source};
+use crate::sync::Environment;
+
+use super::amplitude::{self, Judged};
+use super::answer::{Answer, AnswerBody, CACHE_STATUS, JSON, REQUEST_ID, Relayed, is_request_id, status_only};
+use super::error::RequestError;
+use super::{Worker, is_cohort_throttle, only, request_id};
+
+/// Relays a request and its response as streams, nothing buffered.
+pub(super) async fn relay(
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    route: Route,
+    path: &str,
+) -> Result<(Response<AnswerBody>, Source), RequestError> {
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > worker.proxy.max_body as u64) {
+        return Err(RequestError::BodyTooLarge);
+    }
+    let none = if route == Route::Stream { RequestError::NoStream } else { RequestError::NoAnswer };
+    let environment = environment(worker, &request)?;
+    let Some(origins) = &environment.origins else { return Err(none) };
+    let (origin, operation) = match route {
+        Route::Stream => (&origins.stream, Operation::Stream),
+        Route::Cohort => (&origins.cohort, Operation::Cohort),
+        _ => (&origins.eval, Operation::Passthrough),
+    };
+    let head = *request.method() == Method::HEAD;
+    let request = forwarded(request, path, worker.proxy.max_body);
+    let deadline = worker.proxy.total_deadline;
+    let relayed = worker.client.relay(origin, &origins.stray_gate, operation, request, deadline).await;
+    let response = relayed.map_err(|_| none)?;
+    let status = response.status();
+    if route == Route::Stream && !status.is_success() && !status.is_client_error() {
+        return Err(RequestError::NoStream);
+    }
+    if is_cohort_throttle(route, status) {
+        // Python and Ruby SDKs repeat these for ever without a pause (API 5.1).
+        let mut response = status_only(StatusCode::SERVICE_UNAVAILABLE);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return Ok((response, Source::Passthrough));
+    }
+    let mut response = if head {
+        let (parts, _) = response.into_parts();
+        Response::from_parts(parts, AnswerBody::Full(None))
+    } else {
+        response.map(AnswerBody::Stream)
+    };
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
+    Ok((response, Source::Passthrough))
+}
+
+/// The environment of the request's key; a request without deployment key goes to the only one there is.
+fn environment(worker: &Worker, request: &Request<Incoming>) -> Result<Arc<Environment>, RequestError> {
+    match authorization::deployment_key(request.headers()).and_then(DeploymentKey::new) {
+        Some(key) => worker.proxy.environment_of(&key).ok_or(RequestError::UnknownKey),
+        None if request.headers().get_all(AUTHORIZATION).iter().count() > 1 => Err(RequestError::MissingKey),
+        None => only(&worker.proxy.environments).cloned().ok_or(RequestError::UnknownKey),
+    }
+}
+
+fn forwarded(request: Request<Incoming>, path: &str, max_body: usize) -> Request<http_body_util::Limited<Incoming>> {
+    let (mut parts, body) = request.into_parts();
+    let target = match parts.uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    if let Ok(uri) = target.parse() {
+        parts.uri = uri;
+    }
+    if !parts.headers.get(REQUEST_ID).is_some_and(is_request_id) {
+        parts.headers.insert(REQUEST_ID, request_id::fresh());
+    }
+    Request::from_parts(parts, http_body_util::Limited::new(body, max_body))
+}
+
+/// A question that cannot be read: forwarded as it came, the verdict relayed (API 3.7). If upstream gives
+/// none in time, it is our own 400.
+pub(super) async fn unreadable(
+    worker: &Rc<Worker>,
+    environment: &Arc<Environment>,
+    asked: &Asked<'_>,
+    unreadable: Unreadable,
+) -> Result<Answer, RequestError> {
+    let proxy = &worker.proxy;
+    let refused = RequestError::Unreadable(unreadable);
+    let now = std::time::Instant::now();
+    if let Some(rejection) = proxy.deployments.rejections().answer(environment.index, asked.deployment_key, now) {
+        let content_type = Some(rejection.content_type.clone());
+        let body = rejection.body.clone();
+        return Ok(Answer::rejected(&Relayed { status: StatusCode::UNAUTHORIZED, content_type, body }));
+    }
+    let Some(origins) = &environment.origins else { return Err(refused) };
+    let began = proxy.deployments.begin();
+    let deadline = tokio::time::Instant::now() + proxy.answer_deadline.min(proxy.total_deadline);
+    let forward = Forward::verbatim(asked);
+    // An unreadable flags request may be a probe with `eval_mode`, which says nothing of the key.
+    let evaluates = !matches!(asked.route, Route::FlagsV1 | Route::FlagsV2);
+    let judged = amplitude::ask(worker, environment, &origins.stray_gate, asked.route, &forward, deadline).await;
+    match judged {
+        Judged::Answer(response) => {
+            if evaluates {
+                let _ = proxy.accept(environment, asked.deployment_key, began);
+            }
+            let content_type = response.headers().get(CONTENT_TYPE).cloned().or(Some(JSON));
+            let relayed = Relayed { status: response.status(), content_type, body: response.into_body() };
+            Ok(Answer::relayed(&relayed, Source::Passthrough))
+        }
+        Judged::Verdict(relayed) => Ok(Answer::relayed(&relayed, Source::Passthrough)),
+        Judged::Rejected(relayed) => {
+            if evaluates {
+                proxy.reject(environment, asked.deployment_key, &relayed);
+            }
+            Ok(Answer::relayed(&relayed, Source::Passthrough))
+        }
+        Judged::Failure(_) => Err(refused),
+    }
+}

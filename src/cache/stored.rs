@@ -1,0 +1,182 @@
+//! One stored response and what it may be used for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::config;
+use crate::metrics::Route;
+use crate::store::{Definitions, Deployment};
+
+/// A stored response: a 200 of upstream, its content type and body, and when and under which flags it was given.
+#[derive(Debug)]
+pub struct Stored {
+    /// Body, byte for byte as upstream sent it.
+    pub body: Bytes,
+    /// Content type as upstream sent it.
+    pub content_type: HeaderValue,
+    /// Strong validator; flags only.
+    pub etag: Option<HeaderValue>,
+    /// When the request for it was sent: its age counts from there, so that it is never understated.
+    pub asked_at: Instant,
+    /// End of its freshness lifetime.
+    pub fresh_until: Instant,
+    /// The deployment's epoch when the request for it was sent.
+    pub epoch: u64,
+    /// Whose flags it shows.
+    pub deployment: Arc<Deployment>,
+    /// The route that was asked.
+    pub route: Route,
+    /// Definitions of the flags it shows, where they were known.
+    pub definitions: Option<Arc<Definitions>>,
+}
+
+/// How long stored responses may be used, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Freshness lifetime.
+    pub fresh_for: Duration,
+    /// Past it, while it is refreshed.
+    pub while_revalidate: Duration,
+    /// Past it, when upstream fails and the flags are unchanged.
+    pub on_error: Duration,
+    /// Past it, when nothing else is left.
+    pub max_stale: Duration,
+}
+
+impl From<&config::Cache> for Lifetimes {
+    fn from(settings: &config::Cache) -> Self {
+        Self {
+            fresh_for: settings.fresh_for,
+            while_revalidate: settings.stale_while_revalidate,
+            on_error: settings.stale_error,
+            max_stale: settings.max_stale,
+        }
+    }
+}
+
+/// What a stored response may be used for now, best first (design 5).
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Freshness {
+    /// Answer with it.
+    Fresh,
+    /// Answer with it and refresh it in the background.
+    WhileRevalidate,
+    /// Answer with it if upstream fails or is late.
+    OnError,
+    /// Answer with it if upstream fails and nothing can be computed either: it is old or shows old flags.
+    LastResort,
+    /// Nothing.
+    Expired,
+}
+
+impl Stored {
+    /// What this response may be used for at `now`.
+    #[must_use]
+    pub fn freshness(&self, lifetimes: &Lifetimes, now: Instant) -> Freshness {
+        let current = self.is_current();
+        if current && now < self.fresh_until {
+            return Freshness::Fresh;
+        }
+        let past = now.saturating_duration_since(self.fresh_until);
+        if current && past < lifetimes.while_revalidate {
+            Freshness::WhileRevalidate
+        } else if current && past < lifetimes.on_error {
+            Freshness::OnError
+        } else if past < lifetimes.max_stale {
+            Freshness::LastResort
+        } else {
+            Freshness::Expired
+        }
+    }
+
+    /// Whether neither the flags of its deployment have changed nor its key was revoked since it was asked for.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.epoch == self.deployment.epoch()
+    }
+
+    /// Whole seconds since it was asked for (RFC 9111, 4.2.3).
+    #[must_use]
+    pub fn age(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.asked_at).as_secs()
+    }
+
+    /// Seconds of freshness left; negative once it is stale.
+    #[must_use]
+    pub fn ttl(&self, now: Instant) -> i64 {
+        let left = self.fresh_until.saturating_duration_since(now).as_secs();
+        let past = now.saturating_duration_since(self.fresh_until).as_secs();
+        i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(past).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.content_type.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::DeploymentKey;
+
+    const LIFETIMES: Lifetimes = Lifetimes {
+        fresh_for: Duration::from_secs(60),
+        while_revalidate: Duration::from_secs(600),
+        on_error: Duration::from_secs(86_400),
+        max_stale: Duration::from_secs(604_800),
+    };
+
+    fn stored(asked_at: Instant) -> Stored {
+        let deployment = Arc::new(Deployment::new(0, DeploymentKey::new(b"k").unwrap(), false));
+        Stored {
+            body: Bytes::from_static(b"{}"),
+            content_type: HeaderValue::from_static("application/json"),
+            etag: None,
+            asked_at,
+            fresh_until: asked_at + LIFETIMES.fresh_for,
+            epoch: deployment.epoch(),
+            deployment,
+            route: Route::VardataV2,
+            definitions: None,
+        }
+    }
+
+    #[test]
+    fn a_response_passes_through_its_uses_as_it_ages() {
+        let start = Instant::now();
+        let stored = stored(start);
+        for (seconds, wanted, ttl) in [
+            (0, Freshness::Fresh, 60),
+            (59, Freshness::Fresh, 1),
+            (60, Freshness::WhileRevalidate, 0),
+            (72, Freshness::WhileRevalidate, -12),
+            (659, Freshness::WhileRevalidate, -599),
+            (660, Freshness::OnError, -600),
+            (86_459, Freshness::OnError, -86_399),
+            (86_460, Freshness::LastResort, -86_400),
+            (604_859, Freshness::LastResort, -604_799),
+            (604_860, Freshness::Expired, -604_800),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(stored.freshness(&LIFETIMES, now), wanted, "{seconds} s");
+            assert_eq!(stored.ttl(now), ttl, "{seconds} s");
+            assert_eq!(stored.age(now), seconds);
+        }
+    }
+
+    #[test]
+    fn a_new_epoch_leaves_the_last_resort_only() {
+        let start = Instant::now();
+        let stored = stored(start);
+        stored.deployment.renew();
+        for seconds in [0, 59, 60, 700, 100_000] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(stored.freshness(&LIFETIMES, now), Freshness::LastResort, "{seconds} s");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What a request on a cacheable route asks, and how to ask upstream the same.
+//!
+//! Equal keys ask upstream the same question: where a spelling is read here that upstream might not
+//! read (identity in the query of a POST, say), it is forwarded in the form that upstream documents.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+
+use crate::metrics::Route;
+
+use super::flag_keys::FlagKeys;
+use super::hash::Encoding;
+use super::parameters::Parameters;
+use super::user::{self, EffectiveUser, Overlay};
+use super::{DeploymentKey, Key, Keyer, Unreadable, base64};
+
+/// `X-Amp-Exp-User`
+pub const USER: HeaderName = HeaderName::from_static("x-amp-exp-user");
+/// `X-Amp-Exp-Flag-Keys`
+pub const FLAG_KEYS: HeaderName = HeaderName::from_static("x-amp-exp-flag-keys");
+/// `X-Amp-Exp-Track`
+pub const TRACK: HeaderName = HeaderName::from_static("x-amp-exp-track");
+/// `X-Amp-Exp-Exposure-Track`
+pub const EXPOSURE_TRACK: HeaderName = HeaderName::from_static("x-amp-exp-exposure-track");
+/// `X-Amp-Exp-Library`
+pub const LIBRARY: HeaderName = HeaderName::from_static("x-amp-exp-library");
+/// Headers that say who asked in which trace: forwarded, never part of a key.
+pub const TRACING: [HeaderName; 4] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+    HeaderName::from_static("x-request-id"),
+];
+/// Prefix of all experiment headers.
+pub const EXPERIMENT_PREFIX: &str = "x-amp-exp-";
+
+/// A request on a cacheable route, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// One of the vardata or flags routes.
+    pub route: Route,
+    /// Clean path.
+    pub path: &'r str,
+    /// Query without `?`.
+    pub query: Option<&'r str>,
+    /// Whether it is a POST; everything else counts as GET.
+    pub post: bool,
+    /// All its headers.
+    pub headers: &'r HeaderMap,
+    /// Its body.
+    pub body: &'r Bytes,
+    /// Whose flags.
+    pub deployment_key: &'r DeploymentKey,
+    /// Name of the environment: the upstream's identity in the key.
+    pub environment: &'r str,
+    /// Query parameters that are neither keyed nor forwarded.
+    pub ignore_query: &'r [String],
+}
+
+/// A question that can be read: it has a key.
+#[derive(Debug)]
+pub struct Question {
+    /// Cache key.
+    pub key: Key,
+    /// The effective user as JSON text, for the engine. Empty object on flags routes.
+    pub user: Bytes,
+    /// Flags asked for.
+    pub flag_keys: FlagKeys,
+    /// Whether it asks for flags, not for variants.
+    pub flag_route: bool,
+    /// Which of the two flag sets of a deployment can stand in; flags routes only.
+    pub flags_mode: Option<FlagsMode>,
+    /// Whether the stored response must not be used.
+    pub bypass: bool,
+    /// The request for upstream.
+    pub forward: Forward,
+}
+
+/// The two sets of flags that upstream has per deployment (design 5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FlagsMode {
+    /// Without `eval_mode`.
+    Plain,
+    /// `eval_mode=remote`.
+    Remote,
+}
+
+/// A request for upstream, without its host.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// GET or POST.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// All headers it carries.
+    pub headers: HeaderMap,
+    /// Body; empty for GET.
+    pub body: Bytes,
+}
+
+impl Question {
+    /// Reads a request on a vardata route.
+    ///
+    /// # Errors
+    /// When any part of it cannot be read exactly.
+    pub fn vardata(asked: &Asked<'_>, keyer: &Keyer) -> Result<Self, Unreadable> {
+        if asked.headers.contains_key(CONTENT_ENCODING) {
+            return Err(Unreadable::Encoded);
+        }
+        let mut parameters = Parameters::read(asked.query, asked.ignore_query)?;
+        let mut headers = Headers::read(asked.headers)?;
+        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?);
+        if flag_keys.is_all() {
+            headers.flag_keys = None;
+        }
+        let from_header = !asked.post && asked.route != Route::VardataV1;
+        let source = if asked.post {
+            let context = parameters.context.take();
+            parameters.demote(context);
+            Source::Body
+        } else if from_header && headers.user.is_some() {
+            for pair in [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()] {
+                parameters.demote(pair);
+            }
+            Source::Header
+        } else {
+            Source::Query
+        };
+        let user = read_user(asked, source, &parameters, &headers)?;
+        let effective = match &user.text {
+            Cow::Borrowed(text) if source == Source::Body && text.len() == asked.body.len() => asked.body.clone(),
+            text => Bytes::copy_from_slice(text),
+        };
+        let mut encoding = Encoding::with_capacity(user.canonical.len() + 256);
+        encode_identity(&mut encoding, asked);
+        encoding.part(&user.canonical);
+        encoding.list(flag_keys.as_slice().iter().map(String::as_bytes));
+        parameters.encode(&mut encoding);
+        encoding.part(headers.track());
+        encoding.part(headers.exposure_track());
+        headers.encode_unknown(&mut encoding, source != Source::Header);
+        drop(user);
+
+        let mut body = if asked.post { asked.body.clone() } else { Bytes::new() };
+        if source == Source::Body || from_header {
+            let moved = [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()];
+            if moved.iter().any(Option::is_some) {
+                if asked.post {
+                    body = effective.clone();
+                } else {
+                    headers.user = HeaderValue::from_str(&base64::encode(&effective)).ok();
+                }
+            }
+        }
+        Ok(Self {
+            key: keyer.key(&encoding),
+            user: effective,
+            flag_keys,
+            flag_route: false,
+            flags_mode: None,
+            bypass: parameters.bypasses(),
+            forward: Forward {
+                method: if asked.post { Method::POST } else { Method::GET },
+                target: parameters.forward(asked.path),
+                headers: headers.forward(asked, true),
+                body,
+            },
+        })
+    }
+
+    /// Reads a request on a flags route. The user counts only where `delivery_method` is `web` (API 9.5).
+    ///
+    /// # Errors
+    /// When any part of it cannot be read exactly.
+    pub fn flags(asked: &Asked<'_>, keyer: &Keyer) -> Result<Self, Unreadable> {
+        let mut parameters = Parameters::read(asked.query, asked.ignore_query)?;
+        let mut headers = Headers::read(asked.headers)?;
+        for pair in [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()] {
+            parameters.demote(pair);
+        }
+        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?);
+        if flag_keys.is_all() {
+            headers.flag_keys = None;
+        }
+        let web = parameters.delivery_method.as_ref().is_some_and(|pair| pair.value == "web");
+        if !web {
+            headers.user = None;
+        }
+        let user = read_user(asked, Source::Header, &parameters, &headers)?;
+        let mode = match parameters.eval_mode.as_ref().map(|pair| pair.value.as_ref()) {
+            None => Some(FlagsMode::Plain),
+            Some("remote") => Some(FlagsMode::Remote),
+            Some(_) => None,
+        };
+        let plain = parameters.are_plain() && headers.unknown.is_empty();
+        let mut encoding = Encoding::with_capacity(256);
+        encode_identity(&mut encoding, asked);
+        encoding.part(&user.canonical);
+        encoding.list(flag_keys.as_slice().iter().map(String::as_bytes));
+        parameters.encode(&mut encoding);
+        headers.encode_unknown(&mut encoding, false);
+        Ok(Self {
+            key: keyer.key(&encoding),
+            user: Bytes::from_static(b"{}"),
+            flag_keys,
+            flag_route: true,
+            flags_mode: mode.filter(|_| plain),
+            bypass: parameters.bypasses(),
+            forward: Forward {
+                method: Method::GET,
+                target: parameters.forward(asked.path),
+                headers: headers.forward(asked, false),
+                body: Bytes::new(),
+            },
+        })
+    }
+}
+
+impl Forward {
+    /// The request unchanged but for its path and headers: for what cannot be read.
+    #[must_use]
+    pub fn verbatim(asked: &Asked<'_>) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, value) in asked.headers {
+            if name.as_str().starts_with(EXPERIMENT_PREFIX)
+                || TRACING.contains(name)
+                || matches!(*name, CONTENT_TYPE | CONTENT_ENCODING)
+            {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        authorize(&mut headers, asked.deployment_key);
+        let target = match asked.query {
+            Some(query) => format!("{}?{query}", asked.path),
+            None => asked.path.to_owned(),
+        };
+        Self {
+            method: if asked.post { Method::POST } else { Method::GET },
+            target,
+            headers,
+            body: if asked.post { asked.body.clone() } else { Bytes::new() },
+        }
+    }
+}
+
+/// Where the user object comes from.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Source {
+    Header,
+    Body,
+    Query,
+}
+
+fn read_user<'a>(
+    asked: &Asked<'a>,
+    source: Source,
+    parameters: &'a Parameters<'_>,
+    headers: &Headers,
+) -> Result<EffectiveUser<'a>, Unreadable> {
+    let overlay = Overlay {
+        user_id: parameters.user_id.as_ref().map(|pair| pair.value.as_ref()),
+        device_id: parameters.device_id.as_ref().map(|pair| pair.value.as_ref()),
+    };
+    match source {
+        Source::Body => user::read(asked.body, overlay),
+        Source::Query => {
+            let context = parameters.context.as_ref().map_or("", |pair| pair.value.as_ref());
+            user::read(context.as_bytes(), overlay).map_err(|_| Unreadable::Context)
+        }
+        Source::Header => {
+            let Some(value) = &headers.user else { return user::read(b"", Overlay::default()) };
+            let text = base64::decode(value.as_bytes()).ok_or(Unreadable::UserBase64)?;
+            let user = user::read(&text, Overlay::default())?;
+            Ok(EffectiveUser { canonical: user.canonical, text: Cow::Owned(text) })
+        }
+    }
+}
+
+fn encode_identity(encoding: &mut Encoding, asked: &Asked<'_>) {
+    encoding.part(asked.environment.as_bytes());
+    encoding.part(asked.route.as_str().as_bytes());
+    encoding.part(asked.deployment_key.expose());
+}
+
+fn authorize(headers: &mut HeaderMap, key: &DeploymentKey) {
+    if let Some(value) = key.authorization() {
+        headers.insert(AUTHORIZATION, value);
+    }
+}
+
+/// The experiment headers of a request.
+#[derive(Debug, Default)]
+struct Headers {
+    user: Option<HeaderValue>,
+    flag_keys: Option<HeaderValue>,
+    track: Option<HeaderValue>,
+    exposure_track: Option<HeaderValue>,
+    library: Option<HeaderValue>,
+    /// Experiment headers nobody has documented: in the key and forwarded.
+    unknown: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Headers {
+    fn read(headers: &HeaderMap) -> Result<Self, Unreadable> {
+        let mut all = Self::default();
+        for (name, value) in headers {
+            if !name.as_str().starts_with(EXPERIMENT_PREFIX) {
+                continue;
+            }
+            let slot = if *name == USER {
+                &mut all.user
+            } else if *name == FLAG_KEYS {
+                &mut all.flag_keys
+            } else if *name == TRACK {
+                &mut all.track
+            } else if *name == EXPOSURE_TRACK {
+                &mut all.exposure_track
+            } else if *name == LIBRARY {
+                // The JVM SDK repeats it; it changes nothing.
+                all.library = Some(value.clone());
+                continue;
+            } else {
+                all.unknown.push((name.clone(), value.clone()));
+                continue;
+            };
+            if slot.replace(value.clone()).is_some() {
+                return Err(Unreadable::AmbiguousHeader);
+            }
+        }
+        all.unknown.sort_unstable_by(|one, two| {
+            (one.0.as_str(), one.1.as_bytes()).cmp(&(two.0.as_str(), two.1.as_bytes()))
+        });
+        Ok(all)
+    }
+
+    fn flag_keys(&self) -> Result<Option<FlagKeys>, Unreadable> {
+        self.flag_keys.as_ref().map(|value| FlagKeys::from_header(value.as_bytes())).transpose()
+    }
+
+    fn track(&self) -> &[u8] {
+        self.track.as_ref().map_or(b"track", |value| value.as_bytes().trim_ascii())
+    }
+
+    fn exposure_track(&self) -> &[u8] {
+        self.exposure_track.as_ref().map_or(b"no-track", |value| value.as_bytes().trim_ascii())
+    }
+
+    /// `with_user`: the user header is none of the documented ones here, so it joins the key as it is.
+    fn encode_unknown(&self, encoding: &mut Encoding, with_user: bool) {
+        encoding.optional(self.user.as_ref().filter(|_| with_user).map(HeaderValue::as_bytes));
+        encoding.number(self.unknown.len() as u64);
+        for (name, value) in &self.unknown {
+            encoding.part(name.as_str().as_bytes());
+            encoding.part(value.as_bytes());
+        }
+    }
+
+    fn forward(self, asked: &Asked<'_>, tracked: bool) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(12);
+        authorize(&mut headers, asked.deployment_key);
+        let known = [
+            (USER, self.user),
+            (FLAG_KEYS, self.flag_keys),
+            (TRACK, self.track.filter(|_| tracked)),
+            (EXPOSURE_TRACK, self.exposure_track.filter(|_| tracked)),
+            (LIBRARY, self.library),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        for (name, value) in self.unknown {
+            headers.append(name, value);
+        }
+        for name in TRACING {
+            if let Some(value) = asked.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        if asked.post {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        headers
+    }
+}

@@ -1,0 +1,327 @@
+//! Deployments: one per deployment key that is configured or that upstream accepted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::config;
+use crate::key::DeploymentKey;
+
+use super::flags::{Definitions, Flags};
+use super::rejections::{Rejection, Rejections};
+
+/// What upstream last said of a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Standing {
+    /// Nothing yet.
+    Unknown,
+    /// A 200 on an evaluation or plain flags request.
+    Accepted,
+    /// A 401 on such a request.
+    Revoked,
+}
+
+/// One deployment: a key, its standing and its flags.
+pub struct Deployment {
+    /// Index of its environment.
+    pub environment: usize,
+    /// Its key.
+    pub key: DeploymentKey,
+    /// Whether the configuration names it.
+    pub configured: bool,
+    /// Raised by every flag change and revocation: what was asked for under another epoch is not current.
+    epoch: AtomicU64,
+    standing: AtomicU8,
+    flags: ArcSwap<Flags>,
+    /// Definitions of the first flags synced: what was stored before them is taken to show them (design 5).
+    first_definitions: OnceLock<Arc<Definitions>>,
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployment").field("key", &self.key).field("standing", &self.standing()).finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    /// A deployment that upstream has said nothing of.
+    #[must_use]
+    pub fn new(environment: usize, key: DeploymentKey, configured: bool) -> Self {
+        Self {
+            environment,
+            key,
+            configured,
+            epoch: AtomicU64::new(0),
+            standing: AtomicU8::new(Standing::Unknown as u8),
+            flags: ArcSwap::default(),
+            first_definitions: OnceLock::new(),
+        }
+    }
+
+    /// The current epoch.
+    #[inline]
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Begins a new epoch: nothing stored so far is current any more.
+    pub fn renew(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What upstream last said of the key.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Acquire) {
+            1 => Standing::Accepted,
+            2 => Standing::Revoked,
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Whether stored and local answers may go to this key.
+    #[must_use]
+    pub fn in_service(&self) -> bool {
+        match self.standing() {
+            Standing::Accepted => true,
+            Standing::Revoked => false,
+            Standing::Unknown => self.configured,
+        }
+    }
+
+    /// The synced flags.
+    #[must_use]
+    pub fn flags(&self) -> Guard<Arc<Flags>> {
+        self.flags.load()
+    }
+
+    /// Definitions that answers stored before the first sync are taken to show.
+    #[must_use]
+    pub fn first_definitions(&self) -> Option<&Arc<Definitions>> {
+        self.first_definitions.get()
+    }
+
+    /// Replaces the flags. Says whether they differ from those before, which begins a new epoch; the
+    /// first ones do not: they adopt what was stored before them.
+    pub fn publish(&self, flags: Flags) -> bool {
+        if let Some(data) = flags.evaluation() {
+            let _ = self.first_definitions.set(Arc::clone(&data.definitions));
+        }
+        let (before, after) = (self.flags.load().revision(), flags.revision());
+        self.flags.store(Arc::new(flags));
+        let first = before.is_none();
+        let changed = before != after;
+        if changed && !first {
+            self.renew();
+        }
+        changed
+    }
+}
+
+/// What an acceptance meant.
+#[derive(Debug)]
+pub enum Accepted {
+    /// The key is in service. `fresh`: it was not before, so its flags should be synced now.
+    Yes {
+        /// Its deployment.
+        deployment: Arc<Deployment>,
+        /// Whether this made it so.
+        fresh: bool,
+    },
+    /// The key was rejected after that request began: it stays out of service.
+    Superseded,
+    /// The table of learnt keys is full: answers are relayed and not stored.
+    Full,
+}
+
+/// The deployments of all environments, by key.
+pub struct Deployments {
+    /// Read by every request that the memo does not know; replaced as a whole, rarely.
+    by_key: ArcSwap<HashMap<(usize, DeploymentKey), Arc<Deployment>>>,
+    writing: Mutex<()>,
+    rejections: Rejections,
+    sequence: AtomicU64,
+    max_learnt: usize,
+}
+
+impl fmt::Debug for Deployments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployments").field("n", &self.by_key.load().len()).finish_non_exhaustive()
+    }
+}
+
+impl Deployments {
+    /// A table that holds `configured` keys, by environment index.
+    #[must_use]
+    pub fn new(settings: &config::Keys, configured: impl IntoIterator<Item = (usize, DeploymentKey)>) -> Self {
+        let by_key = configured.into_iter().map(|(environment, key)| {
+            let deployment = Deployment::new(environment, key.clone(), true);
+            ((environment, key), Arc::new(deployment))
+        });
+        Self {
+            by_key: ArcSwap::from_pointee(by_key.collect()),
+            writing: Mutex::new(()),
+            rejections: Rejections::new(settings),
+            sequence: AtomicU64::new(1),
+            max_learnt: settings.max_learnt,
+        }
+    }
+
+    /// The deployment of a key.
+    #[must_use]
+    pub fn get(&self, environment: usize, key: &DeploymentKey) -> Option<Arc<Deployment>> {
+        self.by_key.load().get(&(environment, key.clone())).cloned()
+    }
+
+    /// All deployments, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Deployment>> {
+        self.by_key.load().values().cloned().collect()
+    }
+
+    /// Rejected keys.
+    #[must_use]
+    pub const fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+
+    /// Marks the beginning of a request to upstream: what it brings is older than all that happens from now on.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Whether `key` was rejected after `began`.
+    #[must_use]
+    pub fn rejected_since(&self, environment: usize, key: &DeploymentKey, began: u64) -> bool {
+        self.rejections.of(environment, key).is_some_and(|rejection| rejection.sequence > began)
+    }
+
+    /// Upstream answered 200 to a request that `began` then.
+    pub fn accept(&self, environment: usize, key: &DeploymentKey, began: u64) -> Accepted {
+        if let Some(deployment) = self.get(environment, key)
+            && deployment.standing() == Standing::Accepted
+        {
+            return Accepted::Yes { deployment, fresh: false };
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.rejected_since(environment, key, began) {
+            return Accepted::Superseded;
+        }
+        self.rejections.clear(environment, key);
+        let deployment = match self.get(environment, key) {
+            Some(deployment) => deployment,
+            None => {
+                let table = self.by_key.load_full();
+                if table.values().filter(|deployment| !deployment.configured).count() >= self.max_learnt {
+                    return Accepted::Full;
+                }
+                let deployment = Arc::new(Deployment::new(environment, key.clone(), false));
+                let mut table = HashMap::clone(&table);
+                table.insert((environment, key.clone()), Arc::clone(&deployment));
+                self.by_key.store(Arc::new(table));
+                deployment
+            }
+        };
+        let before = deployment.standing.swap(Standing::Accepted as u8, Ordering::AcqRel);
+        Accepted::Yes { deployment, fresh: before != Standing::Accepted as u8 }
+    }
+
+    /// Upstream answered 401: the key is out of service at once. Says whether it was in service before.
+    pub fn reject(&self, environment: usize, key: &DeploymentKey, at: Instant, content_type: HeaderValue, body: Bytes) -> bool {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rejection = Rejection { at, sequence: self.begin(), content_type, body };
+        self.rejections.mark(environment, key.clone(), rejection);
+        let Some(deployment) = self.get(environment, key) else { return false };
+        let was = deployment.in_service();
+        deployment.standing.store(Standing::Revoked as u8, Ordering::Release);
+        deployment.renew();
+        was
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn table(max_learnt: usize) -> Deployments {
+        let settings =
+            config::Keys { max_learnt, negative_entries: 16, negative_ttl: Duration::from_secs(10) };
+        Deployments::new(&settings, [(0, key("configured"))])
+    }
+
+    fn key(text: &str) -> DeploymentKey {
+        DeploymentKey::new(text.as_bytes()).unwrap()
+    }
+
+    fn reject(table: &Deployments, text: &str) -> bool {
+        let json = HeaderValue::from_static("application/json");
+        table.reject(0, &key(text), Instant::now(), json, Bytes::new())
+    }
+
+    #[test]
+    fn a_key_is_learnt_from_a_200_and_lost_by_a_401() {
+        let table = table(4);
+        assert!(table.get(0, &key("a")).is_none());
+        let began = table.begin();
+        let Accepted::Yes { deployment, fresh: true } = table.accept(0, &key("a"), began) else { panic!() };
+        assert!(deployment.in_service());
+        assert!(matches!(table.accept(0, &key("a"), table.begin()), Accepted::Yes { fresh: false, .. }));
+        let epoch = deployment.epoch();
+        assert!(reject(&table, "a"));
+        assert!(!deployment.in_service());
+        assert_ne!(deployment.epoch(), epoch, "what was stored is not current any more");
+        assert!(matches!(table.accept(0, &key("a"), table.begin()), Accepted::Yes { fresh: true, .. }));
+        assert!(deployment.in_service());
+    }
+
+    #[test]
+    fn a_late_200_does_not_undo_a_401() {
+        let table = table(4);
+        let began = table.begin();
+        for text in ["unknown", "configured"] {
+            reject(&table, text);
+            assert!(matches!(table.accept(0, &key(text), began), Accepted::Superseded), "{text}");
+        }
+        assert!(!table.get(0, &key("configured")).unwrap().in_service());
+    }
+
+    #[test]
+    fn a_full_table_drops_nobody() {
+        let table = table(2);
+        for text in ["a", "b"] {
+            assert!(matches!(table.accept(0, &key(text), table.begin()), Accepted::Yes { .. }));
+        }
+        assert!(matches!(table.accept(0, &key("c"), table.begin()), Accepted::Full));
+        assert!(table.get(0, &key("a")).is_some_and(|deployment| deployment.in_service()));
+        assert!(matches!(table.accept(0, &key("configured"), table.begin()), Accepted::Yes { .. }));
+    }
+
+    #[test]
+    fn keys_of_different_environments_are_different() {
+        let table = table(4);
+        let _ = table.accept(0, &key("a"), table.begin());
+        assert!(table.get(1, &key("a")).is_none());
+    }
+
+    #[test]
+    fn a_401_is_repeated_for_a_while_only() {
+        let table = table(4);
+        reject(&table, "a");
+        let now = Instant::now();
+        assert!(table.rejections().answer(0, &key("a"), now).is_some());
+        assert!(table.rejections().answer(0, &key("a"), now + Duration::from_secs(11)).is_none());
+        assert!(table.rejections().of(0, &key("a")).is_some(), "the mark stays");
+        let _ = table.accept(0, &key("a"), table.begin());
+        assert!(table.rejections().of(0, &key("a")).is_none());
+    }
+}
