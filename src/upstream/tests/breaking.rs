@@ -71,7 +71,7 @@ async fn retries_are_counted_and_end() {
 
 #[tokio::test]
 async fn failures_in_a_row_open_the_breaker_and_nothing_is_sent_while_it_is_open() {
-    let fake = Fake::start(vec![status(503), status(504), Reply::Reset, send(OK)]).await;
+    let fake = Fake::start(vec![status(503), status(504), last("garbage\r\n\r\n"), send(OK)]).await;
     let caller = Caller::new(
         &Upstream {
             circuit_failures: 3,
@@ -89,7 +89,7 @@ async fn failures_in_a_row_open_the_breaker_and_nothing_is_sent_while_it_is_open
     let told = [
         "evaluate 5xx",
         "evaluate 5xx",
-        "evaluate reset",
+        "evaluate protocol",
         "origin open",
         "evaluate circuit_open",
     ];

@@ -35,14 +35,14 @@ async fn answers_come_whole_over_one_connection() {
     assert!(caller.origin.last_success().is_some() && caller.origin.last_failure().is_none());
 }
 
-#[tokio::test]
-async fn every_failure_has_its_outcome() {
+/// What a fake does, and how the exchange ends then.
+fn misbehaviour() -> Vec<(&'static str, Reply, Outcome)> {
     let long_head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(70_000));
     let big = format!(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n401\r\n{}\r\n0\r\n\r\n",
         "z".repeat(0x401)
     );
-    let cases: [(&str, Reply, Outcome); 16] = [
+    vec![
         ("reset", Reply::Reset, Outcome::Reset),
         ("closed without a word", last(""), Outcome::Reset),
         (
@@ -99,8 +99,12 @@ async fn every_failure_has_its_outcome() {
             last("HTTP/1.1 101 Switching\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
             Outcome::Protocol,
         ),
-    ];
-    for (name, reply, wanted) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn every_failure_has_its_outcome() {
+    for (name, reply, wanted) in misbehaviour() {
         let fake = Fake::start(vec![reply]).await;
         let settings = Upstream {
             request_timeout: Duration::from_millis(60),
