@@ -1,0 +1,25 @@
+//! The heartbeat of a data worker: proof that its runtime still turns, and by how much it lags.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::WorkerMetrics;
+use crate::task::Stop;
+
+/// Between two heartbeats.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Beats once a second on the runtime it is polled by, until `stop`. The lag is how much later than asked
+/// the timer fired: the time that other work kept the thread.
+pub async fn pulse(worker: Arc<WorkerMetrics>, stop: Stop) {
+    worker.beat(Duration::ZERO);
+    loop {
+        let due = Instant::now() + PERIOD;
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep_until(due) => worker.beat(Instant::now().saturating_duration_since(due)),
+        }
+    }
+}

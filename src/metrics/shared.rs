@@ -1,0 +1,258 @@
+//! What any thread counts: upstreams, syncs, caches as a whole, the admin listener, log lines. These are rare
+//! next to requests, so one set of atomics serves all.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use super::cells::{Count, LATENCY, LatencyHistogram, Moment, nanoseconds};
+use super::labels::{CacheName, Closed, Eviction, LogLevel, Operation, Outcome, Refresh, SyncSource};
+
+/// The counters of one upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamMetrics {
+    requests: [[Count; Outcome::ALL.len()]; Operation::ALL.len()],
+    durations: [LatencyHistogram; Operation::ALL.len()],
+    retries: [Count; Operation::ALL.len()],
+    started: Count,
+    ended: Count,
+    connections_opened: Count,
+    connections_closed: Count,
+    succeeded_at: Moment,
+    /// Whether the last attempt failed.
+    down: AtomicBool,
+}
+
+impl UpstreamMetrics {
+    /// An attempt begins. Exactly one [`Self::ended`] follows it, also when it is given up.
+    pub fn started(&self) {
+        self.started.add();
+    }
+
+    /// An attempt that had begun is over, `took` after it began.
+    pub fn ended(&self, operation: Operation, outcome: Outcome, took: Duration) {
+        self.ended.add();
+        self.requests[operation.index()][outcome.index()].add();
+        self.durations[operation.index()].add(&LATENCY, nanoseconds(took));
+        match outcome {
+            Outcome::Success => {
+                self.succeeded_at.mark(SystemTime::now());
+                self.down.store(false, Relaxed);
+            }
+            Outcome::Redirect | Outcome::ClientError | Outcome::Rejected | Outcome::Throttled => {
+                self.down.store(false, Relaxed);
+            }
+            Outcome::ServerError
+            | Outcome::Dns
+            | Outcome::Connect
+            | Outcome::Tls
+            | Outcome::Timeout
+            | Outcome::Reset
+            | Outcome::Protocol => self.down.store(true, Relaxed),
+            Outcome::CircuitOpen | Outcome::Cancelled => {}
+        }
+    }
+
+    /// A request was not tried at all, because the breaker is open or nothing was free.
+    pub fn not_tried(&self, operation: Operation, outcome: Outcome) {
+        self.requests[operation.index()][outcome.index()].add();
+    }
+
+    /// An attempt after the first one is about to begin.
+    pub fn retried(&self, operation: Operation) {
+        self.retries[operation.index()].add();
+    }
+
+    /// A connection was made.
+    pub fn connection_opened(&self) {
+        self.connections_opened.add();
+    }
+
+    /// A connection that was made is gone.
+    pub fn connection_closed(&self) {
+        self.connections_closed.add();
+    }
+
+    pub(super) fn requests(&self, operation: Operation, outcome: Outcome) -> u64 {
+        self.requests[operation.index()][outcome.index()].get()
+    }
+
+    pub(super) const fn duration(&self, operation: Operation) -> &LatencyHistogram {
+        &self.durations[operation.index()]
+    }
+
+    pub(super) fn retries(&self, operation: Operation) -> u64 {
+        self.retries[operation.index()].get()
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        let ended = self.ended.get();
+        self.started.get().saturating_sub(ended)
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        let closed = self.connections_closed.get();
+        self.connections_opened.get().saturating_sub(closed)
+    }
+
+    pub(super) fn succeeded_at(&self) -> f64 {
+        self.succeeded_at.seconds()
+    }
+
+    /// Whether the last attempt that came to an end got an answer; true before the first.
+    pub(super) fn is_up(&self) -> bool {
+        !self.down.load(Relaxed)
+    }
+}
+
+/// The counters of one environment's syncs.
+#[derive(Debug, Default)]
+pub struct SyncMetrics {
+    runs: [[Count; Refresh::ALL.len()]; SyncSource::ALL.len()],
+    durations: [LatencyHistogram; SyncSource::ALL.len()],
+    succeeded_at: [Moment; SyncSource::ALL.len()],
+    changed_at: [Moment; SyncSource::ALL.len()],
+}
+
+impl SyncMetrics {
+    /// A sync of one deployment is over, `took` after it began.
+    pub fn ended(&self, source: SyncSource, result: Refresh, took: Duration) {
+        let now = SystemTime::now();
+        self.runs[source.index()][result.index()].add();
+        self.durations[source.index()].add(&LATENCY, nanoseconds(took));
+        if result != Refresh::Failed {
+            self.succeeded_at[source.index()].mark(now);
+        }
+        if result == Refresh::Changed {
+            self.changed_at[source.index()].mark(now);
+        }
+    }
+
+    pub(super) fn runs(&self, source: SyncSource, result: Refresh) -> u64 {
+        self.runs[source.index()][result.index()].get()
+    }
+
+    pub(super) const fn duration(&self, source: SyncSource) -> &LatencyHistogram {
+        &self.durations[source.index()]
+    }
+
+    pub(super) fn succeeded_at(&self, source: SyncSource) -> f64 {
+        self.succeeded_at[source.index()].seconds()
+    }
+
+    pub(super) fn changed_at(&self, source: SyncSource) -> f64 {
+        self.changed_at[source.index()].seconds()
+    }
+}
+
+/// What happens to the caches beside requests.
+#[derive(Debug, Default)]
+pub struct CacheMetrics {
+    evictions: [[Count; Eviction::ALL.len()]; CacheName::ALL.len()],
+    refreshes: [[Count; Refresh::ALL.len()]; CacheName::ALL.len()],
+}
+
+impl CacheMetrics {
+    /// An entry left a cache.
+    pub fn evicted(&self, cache: CacheName, cause: Eviction) {
+        self.evictions[cache.index()][cause.index()].add();
+    }
+
+    /// A background refresh of an entry is over.
+    pub fn refreshed(&self, cache: CacheName, result: Refresh) {
+        self.refreshes[cache.index()][result.index()].add();
+    }
+
+    pub(super) fn evictions(&self, cache: CacheName, cause: Eviction) -> u64 {
+        self.evictions[cache.index()][cause.index()].get()
+    }
+
+    pub(super) fn refreshes(&self, cache: CacheName, result: Refresh) -> u64 {
+        self.refreshes[cache.index()][result.index()].get()
+    }
+}
+
+/// The connections of a listener that has no worker of its own.
+#[derive(Debug, Default)]
+pub struct ListenerMetrics {
+    opened: Count,
+    closed: Count,
+    rejected: [Count; Closed::ALL.len()],
+}
+
+impl ListenerMetrics {
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.opened.add();
+    }
+
+    /// An accepted connection is gone, for whatever reason.
+    pub fn connection_closed(&self) {
+        self.closed.add();
+    }
+
+    /// A connection was closed by flagside.
+    pub fn connection_rejected(&self, reason: Closed) {
+        self.rejected[reason.index()].add();
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        let closed = self.closed.get();
+        self.opened.get().saturating_sub(closed)
+    }
+
+    pub(super) fn connections_total(&self) -> u64 {
+        self.opened.get()
+    }
+
+    pub(super) fn connections_rejected(&self, reason: Closed) -> u64 {
+        self.rejected[reason.index()].get()
+    }
+}
+
+/// Log lines written and dropped, by level.
+#[derive(Debug, Default)]
+pub struct LogMetrics {
+    written: [Count; LogLevel::ALL.len()],
+    dropped: [Count; LogLevel::ALL.len()],
+}
+
+impl LogMetrics {
+    /// A line was handed to the writer.
+    pub fn written(&self, level: LogLevel) {
+        self.written[level.index()].add();
+    }
+
+    /// A line was lost, because the writer could not keep up.
+    pub fn dropped(&self, level: LogLevel) {
+        self.dropped[level.index()].add();
+    }
+
+    /// Lines handed to the writer.
+    #[must_use]
+    pub fn written_total(&self, level: LogLevel) -> u64 {
+        self.written[level.index()].get()
+    }
+
+    /// Lines lost.
+    #[must_use]
+    pub fn dropped_total(&self, level: LogLevel) -> u64 {
+        self.dropped[level.index()].get()
+    }
+}
+
+/// Background tasks that panicked.
+#[derive(Debug, Default)]
+pub struct TaskMetrics(Count);
+
+impl TaskMetrics {
+    /// A task panicked.
+    pub fn panicked(&self) {
+        self.0.add();
+    }
+
+    /// Tasks that panicked so far.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.0.get()
+    }
+}
