@@ -38,7 +38,7 @@ const VARDATA: Declared = &[
     ),
     (Method::Head, &[C200, ClientError, ServerError]),
     (Method::Options, &[C204]),
-    (Method::Other, &[C405, ClientError, ServerError]),
+    (Method::Other, &[C405, ClientError]),
 ];
 
 const FLAGS: Declared = &[
@@ -49,7 +49,7 @@ const FLAGS: Declared = &[
     (Method::Post, &[C405]),
     (Method::Head, &[C200, C304, ClientError, ServerError]),
     (Method::Options, &[C204]),
-    (Method::Other, &[C405, ClientError, ServerError]),
+    (Method::Other, &[C405, ClientError]),
 ];
 
 const COHORT: Declared = &[
@@ -100,49 +100,35 @@ const STREAM: Declared = &[
     (Method::Other, &[C405, ClientError, ServerError]),
 ];
 
-const PASSTHROUGH: Declared = &[
+const WEB_CONFIGS: Declared = &[
     (
         Method::Get,
         &[
             C200,
-            C204,
             C304,
-            C400,
-            C401,
-            C403,
             C404,
-            C429,
             C499,
-            C502,
             C503,
-            C504,
             Success,
             Redirect,
             ClientError,
             ServerError,
         ],
     ),
-    (
-        Method::Post,
-        &[
-            C200,
-            C204,
-            C400,
-            C401,
-            C403,
-            C404,
-            C413,
-            C429,
-            C499,
-            C502,
-            C503,
-            C504,
-            Success,
-            Redirect,
-            ClientError,
-            ServerError,
-        ],
-    ),
+    (Method::Options, &[C204]),
+    (Method::Other, &[Success, Redirect, ClientError, ServerError]),
+];
+
+#[rustfmt::skip]
+const PASSTHROUGH: Declared = &[
+    (Method::Get, &[
+        C200, C304, C400, C401, C403, C404, C429, C499, C502, C503, C504, Success, Redirect, ClientError,
+        ServerError,
+    ]),
+    (Method::Post, &[
+        C200, C400, C401, C403, C404, C413, C429, C499, C502, C503, C504, Success, Redirect, ClientError,
+        ServerError,
+    ]),
     (Method::Options, &[C204]),
     (Method::Other, &[Success, Redirect, ClientError, ServerError]),
 ];
@@ -154,30 +140,16 @@ const STATUS: Declared = &[
     (Method::Other, &[C405]),
 ];
 
+#[rustfmt::skip]
 const OTHER: Declared = &[
     (Method::Get, &[C404, C499]),
     (Method::Post, &[C404, C413]),
     (Method::Head, &[C404]),
     (Method::Options, &[C204]),
-    (
-        Method::Other,
-        &[
-            C400,
-            C404,
-            C405,
-            C408,
-            C414,
-            C431,
-            C500,
-            C501,
-            C503,
-            Informational,
-            Success,
-            Redirect,
-            ClientError,
-            ServerError,
-        ],
-    ),
+    (Method::Other, &[
+        C400, C404, C405, C408, C414, C431, C500, C501, C503, Informational, Success, Redirect, ClientError,
+        ServerError,
+    ]),
 ];
 
 const fn codes(route: Route) -> Declared {
@@ -186,7 +158,8 @@ const fn codes(route: Route) -> Declared {
         Route::FlagsV1 | Route::FlagsV2 => FLAGS,
         Route::Cohort | Route::Memberships => COHORT,
         Route::Stream => STREAM,
-        Route::WebConfigs | Route::Passthrough => PASSTHROUGH,
+        Route::WebConfigs => WEB_CONFIGS,
+        Route::Passthrough => PASSTHROUGH,
         Route::Status => STATUS,
         Route::Other => OTHER,
     }
@@ -252,15 +225,18 @@ pub(super) fn response(route: Route, source: Source) -> (Route, Source) {
     }
 }
 
-/// Where a duration is counted. Only vardata routes are told apart by source; flags routes by whether
-/// upstream was waited for, all else by route family.
+/// Where a duration is counted. Only vardata routes are told apart by source (what is relayed unstored waits for
+/// upstream as a miss does); flags routes by whether upstream was waited for, all else by route family.
 pub(super) const fn duration(route: Route, source: Source) -> (Route, Source) {
     match route {
-        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => (route, source),
+        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => match source {
+            Source::Passthrough => (route, Source::Miss),
+            _ => (route, source),
+        },
         Route::FlagsV1 | Route::FlagsV2 => match source {
             Source::Hit | Source::Stale | Source::StaleError | Source::Local => (route, Source::Hit),
-            Source::Miss | Source::Coalesced | Source::Passthrough => (route, Source::Miss),
-            Source::None => (route, Source::None),
+            // An answer of our own may come after a long wait, so it must not look like a quick one.
+            Source::Miss | Source::Coalesced | Source::Passthrough | Source::None => (route, Source::Miss),
         },
         Route::Cohort | Route::Memberships => (Route::Cohort, Source::Passthrough),
         Route::Stream | Route::WebConfigs | Route::Passthrough => (Route::Passthrough, Source::Passthrough),

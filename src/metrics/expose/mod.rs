@@ -1,0 +1,234 @@
+//! The families of OPS 8 that have a subject: name, help, labels, and where each number is read.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use prometheus::Registry;
+
+use super::cells::{LATENCY, Totals};
+use super::family::{Declaration, Family, Kind, Samples};
+use super::labels::{Degraded, LogLevel};
+use super::process::Process;
+use super::{Group, Parts, WorkerMetrics};
+
+mod answers;
+mod http;
+mod upstream;
+
+/// Declares everything on `registry`, reading from `parts`.
+pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
+    let on = Declare { registry, parts };
+    process(&on);
+    workers(&on);
+    http::requests(&on);
+    http::bodies(&on);
+    http::connections(&on);
+    answers::cache_requests(&on);
+    answers::cache_sizes(&on);
+    answers::evaluation(&on);
+    upstream::requests(&on);
+    upstream::states(&on);
+    upstream::sync(&on);
+    upstream::environments(&on);
+    logs(&on);
+}
+
+/// Where families are declared.
+struct Declare<'a> {
+    registry: &'a Registry,
+    parts: &'a Arc<Parts>,
+}
+
+impl Declare<'_> {
+    fn counter<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
+    where
+        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    {
+        self.family(
+            Declaration {
+                name,
+                help,
+                kind: Kind::Counter,
+                labels,
+            },
+            read,
+        );
+    }
+
+    fn gauge<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
+    where
+        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    {
+        self.family(
+            Declaration {
+                name,
+                help,
+                kind: Kind::Gauge,
+                labels,
+            },
+            read,
+        );
+    }
+
+    fn histogram<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
+    where
+        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    {
+        self.family(
+            Declaration {
+                name,
+                help,
+                kind: Kind::Histogram,
+                labels,
+            },
+            read,
+        );
+    }
+
+    fn family<F>(&self, declaration: Declaration, read: F)
+    where
+        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    {
+        let parts = Arc::clone(self.parts);
+        let declared = Family::new(declaration, move |samples: &mut Samples| read(&parts, samples))
+            .and_then(|family| self.registry.register(Box::new(family)));
+        if let Err(error) = declared {
+            // A fault of this file, which the tests find; the process is better off without a family than dead.
+            tracing::error!(family = declaration.name, error = %error, "a metric family could not be declared");
+        }
+    }
+}
+
+/// A number of all workers together.
+fn total(parts: &Parts, read: impl Fn(&WorkerMetrics) -> u64) -> u64 {
+    parts.workers.iter().map(|worker| read(worker)).sum()
+}
+
+/// A number of all members of a group together.
+fn of_group(group: &Group, read: impl Fn(usize) -> u64) -> u64 {
+    group.members.iter().map(|member| read(*member)).sum()
+}
+
+/// The oldest of a group's timestamps: the one to worry about.
+fn oldest(group: &Group, read: impl Fn(usize) -> f64) -> f64 {
+    group
+        .members
+        .iter()
+        .map(|member| read(*member))
+        .reduce(f64::min)
+        .unwrap_or_default()
+}
+
+fn process(on: &Declare<'_>) {
+    on.gauge(
+        "flagside_build_info",
+        "What is running; always 1.",
+        &["version", "revision", "features"],
+        |parts, out| out.number(&[&parts.version, &parts.revision, "proxy"], 1),
+    );
+    on.counter(
+        "process_cpu_seconds_total",
+        "User and system CPU time spent.",
+        &[],
+        |_, out| {
+            if let Some(seconds) = Process::read().cpu_seconds {
+                out.value(&[], seconds);
+            }
+        },
+    );
+    type Read = fn(&Process) -> Option<u64>;
+    let gauges: [(&'static str, &'static str, Read); 5] = [
+        ("process_resident_memory_bytes", "Resident memory.", |process| {
+            process.resident_bytes
+        }),
+        ("process_virtual_memory_bytes", "Virtual memory.", |process| {
+            process.virtual_bytes
+        }),
+        ("process_open_fds", "Open file descriptors.", |process| {
+            process.open_fds
+        }),
+        ("process_max_fds", "Limit of open file descriptors.", |process| {
+            process.max_fds
+        }),
+        ("process_threads", "Threads.", |process| process.threads),
+    ];
+    for (name, help, read) in gauges {
+        on.gauge(name, help, &[], move |_, out| {
+            if let Some(number) = read(&Process::read()) {
+                out.number(&[], number);
+            }
+        });
+    }
+    on.gauge(
+        "process_start_time_seconds",
+        "Start of the process, in seconds since 1970.",
+        &[],
+        |parts, out| {
+            out.value(
+                &[],
+                parts
+                    .started_at
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_secs_f64(),
+            );
+        },
+    );
+}
+
+fn workers(on: &Declare<'_>) {
+    on.histogram(
+        "flagside_worker_lag_seconds",
+        "How late a worker's one-second timer fired: how long other work kept the thread.",
+        &[],
+        |parts, out| {
+            let mut totals = Totals::new(&LATENCY);
+            parts
+                .workers
+                .iter()
+                .for_each(|worker| totals.add(&LATENCY, worker.lag()));
+            out.histogram(&[], &totals);
+        },
+    );
+    on.gauge(
+        "flagside_degraded",
+        "1 while answers may be worse than usual for this reason.",
+        &["reason"],
+        |parts, out| {
+            for reason in Degraded::ALL {
+                out.number(&[reason.as_str()], u64::from(parts.degraded(reason)));
+            }
+        },
+    );
+    on.counter(
+        "flagside_task_panics_total",
+        "Background tasks that panicked: bugs.",
+        &[],
+        |parts, out| {
+            out.number(&[], parts.tasks.panics());
+        },
+    );
+}
+
+fn logs(on: &Declare<'_>) {
+    on.counter(
+        "flagside_log_messages_total",
+        "Log lines.",
+        &["level"],
+        |parts, out| {
+            for level in LogLevel::ALL {
+                out.number(&[level.as_str()], parts.logs.written_total(level));
+            }
+        },
+    );
+    on.counter(
+        "flagside_log_dropped_total",
+        "Log lines lost because the writer could not keep up.",
+        &["level"],
+        |parts, out| {
+            for level in LogLevel::ALL {
+                out.number(&[level.as_str()], parts.logs.dropped_total(level));
+            }
+        },
+    );
+}
