@@ -1,1 +1,370 @@
-//! run
+//! The wiring: configuration, parts, listeners, drain. The only file that knows every part.
+
+mod observer;
+mod subject;
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::Proxy;
+use crate::api::answer::Cors;
+use crate::cache::{Cache, Lifetimes, memo_bytes};
+use crate::config::{Config, Fault};
+use crate::key::{DeploymentKey, Keyer};
+use crate::metrics::{LogMetrics, Metrics, Setup};
+use crate::server::listen::BindError;
+use crate::server::worker::{self, Ended};
+use crate::server::{Connections, admin, listen};
+use crate::store::{Deployments, FlagData};
+use crate::sync::{self, Environment, FlagSync};
+use crate::task::{Stopper, Tasks};
+use crate::telemetry;
+use crate::upstream::{Client, Shared, UpstreamSetupError};
+
+use observer::UpstreamObserver;
+use subject::ProxySubject;
+
+/// How long background tasks may take to end.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
+
+/// Exit codes (OPS 11.1).
+const EXIT_ADDRESS_IN_USE: u8 = 3;
+const EXIT_CONFIGURATION: u8 = 2;
+const EXIT_DRAIN_TIMEOUT: u8 = 124;
+const EXIT_SECOND_SIGNAL: u8 = 130;
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be had.
+    #[error("{0}; free it, or choose another with --listen")]
+    Listen(#[from] BindError),
+    /// The admin address cannot be had.
+    #[error("the admin listener cannot be started: {0}; free the address, or choose another with --admin-listen")]
+    Admin(#[source] io::Error),
+    /// The upstream side refuses its settings.
+    #[error("{0}")]
+    Upstream(#[from] UpstreamSetupError),
+    /// A flags file cannot be used.
+    #[error("flags file {path}: {what}")]
+    Flags {
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what to write instead.
+        what: String,
+    },
+    /// The system refused a thread or random numbers.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listen(error) if error.is_in_use() => EXIT_ADDRESS_IN_USE,
+            Self::Admin(error) if error.kind() == io::ErrorKind::AddrInUse => EXIT_ADDRESS_IN_USE,
+            Self::Upstream(_) | Self::Flags { .. } => EXIT_CONFIGURATION,
+            Self::Listen(_) | Self::Admin(_) | Self::System(_) => 1,
+        }
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens for requests.
+    pub data: Vec<SocketAddr>,
+    /// Where it shows its state.
+    pub admin: Vec<SocketAddr>,
+    /// What its workers share.
+    pub proxy: Arc<Proxy>,
+    subject: Arc<ProxySubject>,
+    draining: Stopper,
+    closing: Stopper,
+    admin_stop: Stopper,
+    background_stop: Stopper,
+    workers: Vec<JoinHandle<Ended>>,
+    background: JoinHandle<()>,
+    admin_thread: admin::Bound,
+    drain: crate::config::Drain,
+}
+
+/// Runs the proxy until a signal ends it: the command `run`.
+#[must_use]
+pub fn run(config: Config, warnings: Vec<Fault>) -> ExitCode {
+    let logs: Arc<LogMetrics> = Arc::default();
+    let telemetry = match telemetry::start(&config.log, Arc::clone(&logs)) {
+        Ok(telemetry) => telemetry,
+        Err(_) => return ExitCode::FAILURE,
+    };
+    let code = match Running::start(config, logs) {
+        Ok(running) => {
+            for warning in &warnings {
+                tracing::warn!("configuration: {warning}");
+            }
+            wait(running)
+        }
+        Err(error) => {
+            tracing::error!("flagside cannot start: {error}");
+            error.exit_code()
+        }
+    };
+    drop(telemetry);
+    ExitCode::from(code)
+}
+
+/// Waits for a signal, drains, and says how that went.
+fn wait(running: Running) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("no signals can be received: {error}");
+            return 1;
+        }
+    };
+    runtime.block_on(async {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("no signals can be received");
+            return 1;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining: told to stop");
+        let drained = tokio::task::spawn_blocking(move || running.stop());
+        tokio::select! {
+            clean = drained => match clean {
+                Ok(true) => 0,
+                Ok(false) => EXIT_DRAIN_TIMEOUT,
+                Err(_) => 1,
+            },
+            _ = terminate.recv() => at_once(),
+            _ = interrupt.recv() => at_once(),
+        }
+    })
+}
+
+/// A second signal: somebody is in a hurry. The drain still has threads that would be waited for.
+#[allow(clippy::exit, reason = "the process must end now, with this code, whatever its threads do")]
+fn at_once() -> u8 {
+    std::process::exit(i32::from(EXIT_SECOND_SIGNAL))
+}
+
+impl Running {
+    /// Starts every part. Listeners are bound when this returns.
+    ///
+    /// # Errors
+    /// When an address, a file or a thread cannot be had.
+    pub fn start(config: Config, logs: Arc<LogMetrics>) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let started_at = Instant::now();
+        let n_workers = config.workers.get();
+        let bound = listen::bind(&config.listen.data, n_workers)?;
+        let (upstreams, names) = observer::upstreams(&config);
+        let metrics = Metrics::new(Setup {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: option_env!("FLAGSIDE_REVISION").unwrap_or_default().to_owned(),
+            environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
+            upstreams,
+            workers: n_workers,
+            logs,
+        });
+        let observer = Arc::new(UpstreamObserver::new(&names, &metrics));
+        let upstream = Shared::new(&config.upstream, observer)?;
+        let environments = environments(&config, &upstream, &metrics)?;
+        let keys = config.environments.iter().enumerate().flat_map(|(index, environment)| {
+            let keys = environment.deployment_keys.iter();
+            keys.filter_map(move |key| Some((index, DeploymentKey::new(key.expose().as_bytes())?)))
+        });
+        let deployments = Arc::new(Deployments::new(&config.keys, keys));
+        let (flag_sync, wanted) = FlagSync::new(config.keys.max_learnt + deployments.all().len());
+        let proxy = Arc::new(proxy(&config, &environments, &deployments, flag_sync, &metrics)?);
+        for deployment in deployments.all() {
+            proxy.flag_sync.follow(deployment);
+        }
+
+        let [draining, closing, admin_stop, background_stop] = std::array::from_fn(|_| Stopper::new());
+        let subject = Arc::new(ProxySubject::new(&config, &proxy, &metrics, &upstream, names, bound.addresses.clone(), started_at));
+        metrics.observe(subject.readings());
+        let admin_thread = admin::start(
+            &config.listen.admin,
+            Arc::clone(&subject) as Arc<dyn admin::Subject>,
+            metrics.admin(),
+            metrics.tasks(),
+            admin_stop.stop(),
+        )
+        .map_err(StartError::Admin)?;
+        let admin = admin_thread.addresses().to_vec();
+        subject.bound(&admin);
+        announce(&config, &bound.addresses, &admin);
+        for missing in &bound.missing {
+            tracing::warn!("{missing}; going on without it");
+        }
+
+        let background = background(&config, &upstream, &deployments, &environments, wanted, &metrics, &background_stop)?;
+        let connections = Arc::new(Connections::new(config.listen.max_connections));
+        let memo = usize::try_from(memo_bytes(config.cache.max_bytes)).unwrap_or(usize::MAX) / n_workers;
+        let mut workers = Vec::with_capacity(n_workers);
+        for (number, listeners) in bound.listeners.into_iter().enumerate() {
+            workers.push(worker::start(worker::Setup {
+                number,
+                listeners,
+                proxy: Arc::clone(&proxy),
+                upstream: Arc::clone(&upstream),
+                metrics: metrics.worker(number),
+                connections: Arc::clone(&connections),
+                listen: config.listen.clone(),
+                memo_bytes: memo,
+                draining: draining.stop(),
+                closing: closing.stop(),
+                drain_timeout: config.drain.timeout,
+            })?);
+        }
+        Ok(Self {
+            data: bound.addresses,
+            admin,
+            proxy,
+            subject,
+            draining,
+            closing,
+            admin_stop,
+            background_stop,
+            workers,
+            background,
+            admin_thread,
+            drain: config.drain.clone(),
+        })
+    }
+
+    /// Drains and ends (OPS 7.3). Says whether every request was finished.
+    #[must_use]
+    pub fn stop(self) -> bool {
+        self.subject.drain();
+        self.draining.request();
+        #[allow(clippy::disallowed_methods, reason = "this thread has nothing else to do")]
+        std::thread::sleep(self.drain.delay);
+        self.closing.request();
+        let cut_off: usize = self.workers.into_iter().map(|worker| worker.join().map_or(1, |ended| ended.cut_off)).sum();
+        self.background_stop.request();
+        let background = self.background.join().is_ok();
+        self.admin_stop.request();
+        self.admin_thread.join();
+        if cut_off > 0 {
+            tracing::warn!(connections = cut_off, "stopped; requests that took longer than drain.timeout were cut off");
+        } else {
+            tracing::info!("stopped; every request was finished");
+        }
+        cut_off == 0 && background
+    }
+}
+
+fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
+    let list = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    tracing::info!(
+        listen.data = list(data),
+        listen.admin = list(admin),
+        version = env!("CARGO_PKG_VERSION"),
+        mode = config.mode.as_str(),
+        workers = config.workers.get(),
+        memory_limit = config.memory_limit,
+        cache_bytes = config.cache.max_bytes,
+        "flagside is listening"
+    );
+    for environment in &config.environments {
+        match (&environment.urls, &environment.bootstrap_file) {
+            (Some(urls), _) => {
+                tracing::info!(environment = environment.name, upstream.host = urls.eval.host, keys = environment.deployment_keys.len(), learn_keys = environment.learn_keys, "environment");
+            }
+            (None, Some(file)) => {
+                tracing::info!(environment = environment.name, file = %file.display(), "environment without upstream: every answer comes from the flags file; name a --region or --upstream to ask it first");
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+fn environments(
+    config: &Config,
+    upstream: &Arc<Shared>,
+    metrics: &Metrics,
+) -> Result<Arc<[Arc<Environment>]>, StartError> {
+    let mut environments = Vec::with_capacity(config.environments.len());
+    for (index, settings) in config.environments.iter().enumerate() {
+        let bootstrap = match &settings.bootstrap_file {
+            Some(path) => {
+                let failed = |what: String| StartError::Flags { path: path.display().to_string(), what };
+                let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+                let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
+                for problem in data.set.problems() {
+                    tracing::warn!(environment = settings.name, "a flag of {} is left out: {problem}", path.display());
+                }
+                Some(Arc::new(data))
+            }
+            None => None,
+        };
+        let sync = metrics.sync(index);
+        let environment = Environment::new(index, settings, &config.upstream, upstream, bootstrap, sync)?;
+        environments.push(Arc::new(environment));
+    }
+    Ok(environments.into())
+}
+
+fn proxy(
+    config: &Config,
+    environments: &Arc<[Arc<Environment>]>,
+    deployments: &Arc<Deployments>,
+    flag_sync: FlagSync,
+    metrics: &Metrics,
+) -> Result<Proxy, StartError> {
+    Ok(Proxy {
+        environments: Arc::clone(environments),
+        deployments: Arc::clone(deployments),
+        cache: Cache::new(&config.cache, metrics.cache()),
+        flights: Arc::default(),
+        keyer: Keyer::random().map_err(io::Error::other)?,
+        flag_sync,
+        lifetimes: Lifetimes::from(&config.cache),
+        answer_deadline: config.answer_deadline,
+        total_deadline: config.upstream.total_deadline,
+        upstream: config.upstream.clone(),
+        max_body: config.listen.max_body,
+        path_prefix: config.listen.path_prefix.clone(),
+        ignore_query: config.cache.ignore_query.clone(),
+        cors: Cors::new(&config.listen.cors_origins),
+    })
+}
+
+/// The thread on which flags are synced: compiling a large set must not stall a data worker.
+fn background(
+    config: &Arc<Config>,
+    upstream: &Arc<Shared>,
+    deployments: &Arc<Deployments>,
+    environments: &Arc<[Arc<Environment>]>,
+    wanted: tokio::sync::mpsc::Receiver<Arc<crate::store::Deployment>>,
+    metrics: &Metrics,
+    stopper: &Stopper,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let (config, deployments) = (Arc::clone(config), Arc::clone(deployments));
+    let (environments, upstream) = (Arc::clone(environments), Arc::clone(upstream));
+    let (tasks, stop) = (Tasks::new(runtime.handle().clone(), metrics.tasks()), stopper.stop());
+    std::thread::Builder::new().name("flagside-sync".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let client = Arc::new(Client::new(&upstream));
+            let owner = tasks.clone();
+            sync::flags::run(wanted, client, deployments, environments, config, owner, stop).await;
+            let left = tasks.drain(BACKGROUND_GRACE).await;
+            if !left.is_empty() {
+                tracing::debug!(?left, "background tasks did not end in time");
+            }
+        });
+    })
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use tokio::time::timeout_at;
 
-use crate::cache::{Flight, Freshness, Joined, Stored};
+use crate::cache::{self, Flight, Freshness, Joined, Stored};
 use crate::cache::flight::Waiter;
 use crate::config::Evaluation;
 use crate::key::{DeploymentKey, Question};
@@ -272,11 +272,11 @@ impl Climb {
 
     fn stale(&self, stored: &Arc<Stored>, source: Source, now: Instant) -> Climbed {
         let past = now.saturating_duration_since(stored.fresh_until);
-        self.worker.metrics.stale_used(super::cache_name(self.route), past);
+        self.worker.metrics.stale_used(cache::name_of(self.route), past);
         Answer::stored(stored, source, now).into()
     }
 
     fn count(&self, result: CacheResult) {
-        self.worker.metrics.cache(super::cache_name(self.route), result);
+        self.worker.metrics.cache(cache::name_of(self.route), result);
     }
 }

@@ -29,10 +29,10 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use crate::cache::{Freshness, Memo, Stored};
+use crate::cache::{self, Freshness, Memo, Stored};
 use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
 use crate::key::raw::Noted;
-use crate::metrics::{self, CacheName, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
+use crate::metrics::{self, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::upstream::Client;
 
@@ -153,7 +153,7 @@ impl Worker {
         if found.touch {
             self.proxy.cache.touch(found.key);
         }
-        self.metrics.cache(cache_name(stored.route), CacheResult::Hit);
+        self.metrics.cache(cache::name_of(stored.route), CacheResult::Hit);
         Some((self.prepared.hit(stored, &noted, now), noted, stored.route))
     }
 
@@ -280,7 +280,7 @@ impl Worker {
         };
         let deployment = self.proxy.deployments.get(environment.index, &key);
         let climb = Rc::new(Climb { worker: Rc::clone(self), environment, deployment_key: key, deployment, route, question });
-        let climbed = climb.answer().await?;
+        let climbed = Rc::clone(&climb).answer().await?;
         if let Some(entry) = &climbed.entry {
             self.remember(&request, &body, climb.question.key, entry);
         }
@@ -298,7 +298,7 @@ impl Worker {
 
     fn said(&self, method: &Method, response: &Response<AnswerBody>, said: Said, began: Instant) {
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        let (method, code) = (metrics::Method::of(method), Code::of(response.status()));
+        let (method, code) = (metrics::Method::from(method), Code::from(response.status()));
         self.metrics.answered(said.route, method, code, said.source, began.elapsed(), bytes);
     }
 
@@ -335,17 +335,9 @@ impl Aborted<'_> {
 impl Drop for Aborted<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let method = metrics::Method::of(&self.method);
+            let method = metrics::Method::from(&self.method);
             self.worker.metrics.answered(self.route, method, Code::C499, Source::None, self.began.elapsed(), 0);
         }
-    }
-}
-
-/// Which cache the metrics call the one of a route.
-pub(crate) const fn cache_name(route: Route) -> CacheName {
-    match route {
-        Route::FlagsV1 | Route::FlagsV2 => CacheName::Flags,
-        _ => CacheName::Vardata,
     }
 }
 

@@ -16,6 +16,7 @@ use moka::notification::RemovalCause;
 
 use crate::config;
 use crate::key::Key;
+use crate::metrics::{CacheMetrics, CacheName, CacheReading, Eviction, Route};
 
 pub use flight::{Flight, Flights, Joined};
 pub use memo::Memo;
@@ -30,41 +31,43 @@ pub struct Cache {
     entries: moka::sync::Cache<Key, Arc<Stored>, foldhash::fast::RandomState>,
     max_bytes: u64,
     max_entry: usize,
-    evictions: Arc<Evictions>,
+    flags: Arc<Share>,
 }
 
-/// Entries that left the store, by cause.
+/// The part of the entries that belongs to flags routes.
 #[derive(Debug, Default)]
-pub struct Evictions {
-    /// For want of room.
-    pub size: AtomicU64,
-    /// Older than anything may be.
-    pub expired: AtomicU64,
-    /// By a newer answer to the same question.
-    pub replaced: AtomicU64,
+struct Share {
+    entries: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Cache {
     /// A store of `settings.max_bytes`, of which the memos of all workers take a quarter.
     #[must_use]
-    pub fn new(settings: &config::Cache) -> Self {
+    pub fn new(settings: &config::Cache, metrics: Arc<CacheMetrics>) -> Self {
         let max_bytes = settings.max_bytes - memo_bytes(settings.max_bytes);
-        let evictions = Arc::new(Evictions::default());
-        let counted = Arc::clone(&evictions);
+        let flags = Arc::new(Share::default());
+        let share = Arc::clone(&flags);
         let entries = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, stored: &Arc<Stored>| u32::try_from(stored.bytes() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
+            .weigher(|_, stored: &Arc<Stored>| u32::try_from(weight(stored)).unwrap_or(u32::MAX))
             .time_to_live(settings.fresh_for + settings.max_stale.max(settings.stale_error))
-            .eviction_listener(move |_, _, cause| {
-                let counter = match cause {
-                    RemovalCause::Size => &counted.size,
-                    RemovalCause::Expired => &counted.expired,
-                    RemovalCause::Replaced | RemovalCause::Explicit => &counted.replaced,
+            .eviction_listener(move |_, stored: Arc<Stored>, cause| {
+                let name = name_of(stored.route);
+                if name == CacheName::Flags {
+                    share.entries.fetch_sub(1, Ordering::Relaxed);
+                    share.bytes.fetch_sub(weight(&stored), Ordering::Relaxed);
+                }
+                let cause = match cause {
+                    RemovalCause::Size => Eviction::Size,
+                    RemovalCause::Expired => Eviction::Expired,
+                    RemovalCause::Replaced => Eviction::Replaced,
+                    RemovalCause::Explicit => Eviction::Purged,
                 };
-                counter.fetch_add(1, Ordering::Relaxed);
+                metrics.evicted(name, cause);
             })
             .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { entries, max_bytes, max_entry: settings.max_entry, evictions }
+        Self { entries, max_bytes, max_entry: settings.max_entry, flags }
     }
 
     /// The stored response of a question, of whatever age.
@@ -82,38 +85,45 @@ impl Cache {
     pub fn put(&self, key: Key, stored: Arc<Stored>) -> bool {
         let fits = stored.bytes() <= self.max_entry;
         if fits {
+            if name_of(stored.route) == CacheName::Flags {
+                self.flags.entries.fetch_add(1, Ordering::Relaxed);
+                self.flags.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
+            }
             self.entries.insert(key, stored);
         }
         fits
     }
 
-    /// Entries held, about.
+    /// What is held of one kind, about.
     #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.entries.entry_count()
+    pub fn reading(&self, name: CacheName) -> CacheReading {
+        let flags = CacheReading {
+            entries: self.flags.entries.load(Ordering::Relaxed),
+            weight_bytes: self.flags.bytes.load(Ordering::Relaxed),
+            max_weight_bytes: self.max_bytes,
+        };
+        match name {
+            CacheName::Flags => flags,
+            CacheName::Vardata => CacheReading {
+                entries: self.entries.entry_count().saturating_sub(flags.entries),
+                weight_bytes: self.entries.weighted_size().saturating_sub(flags.weight_bytes),
+                max_weight_bytes: self.max_bytes,
+            },
+            CacheName::Negative => CacheReading::default(),
+        }
     }
+}
 
-    /// Bytes held, about.
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        self.entries.weighted_size()
-    }
+fn weight(stored: &Stored) -> u64 {
+    (stored.bytes() + ENTRY_OVERHEAD) as u64
+}
 
-    /// Bytes that may be held.
-    #[must_use]
-    pub const fn max_weight(&self) -> u64 {
-        self.max_bytes
-    }
-
-    /// What left the store so far.
-    #[must_use]
-    pub fn evictions(&self) -> &Evictions {
-        &self.evictions
-    }
-
-    /// Does the store's deferred work, so that counts are exact. For tests and scrapes.
-    pub fn settle(&self) {
-        self.entries.run_pending_tasks();
+/// What the metrics call the cache of a route.
+#[must_use]
+pub const fn name_of(route: Route) -> CacheName {
+    match route {
+        Route::FlagsV1 | Route::FlagsV2 => CacheName::Flags,
+        _ => CacheName::Vardata,
     }
 }
 

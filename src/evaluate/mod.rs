@@ -3,3 +3,4 @@
 //! [`json`] reads the text of users and flags.
 
 pub mod json;
+pub mod amplitude;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::key::DeploymentKey;
-use crate::metrics::{Operation, Outcome, Refresh};
+use crate::metrics::{Operation, Outcome, Refresh, SyncSource};
 use crate::store::{Accepted, Deployment, Deployments, FlagData, Flags};
 use crate::task::{Stop, Tasks};
 use crate::upstream::{Client, Limits, UpstreamError};
@@ -129,7 +129,11 @@ async fn fetch(
     settings: &config::Upstream,
 ) -> Result<Fetched, SyncError> {
     let origins = environment.origins.as_ref().ok_or_else(|| SyncError::of("there is no upstream", None))?;
-    let limits = || Limits { deadline: tokio::time::Instant::now() + settings.total_deadline, max_answer: settings.max_flags };
+    let limits = || Limits {
+        deadline: tokio::time::Instant::now() + settings.total_deadline,
+        max_answer: settings.max_flags,
+        idempotent: true,
+    };
     let first = client.fetch(&origins.flags, &origins.gate, Operation::Flags, request(key, target, held), limits()).await;
     // API 11: the flags host, or the evaluation host where that cannot be had.
     let elsewhere = match &first {
@@ -210,7 +214,7 @@ impl FlagSync {
 /// Polls every deployment that comes through `wanted` until told to stop.
 pub async fn run(
     mut wanted: mpsc::Receiver<Arc<Deployment>>,
-    client: Client,
+    client: Arc<Client>,
     deployments: Arc<Deployments>,
     environments: Arc<[Arc<Environment>]>,
     settings: Arc<config::Config>,
@@ -230,7 +234,7 @@ pub async fn run(
         if environment.origins.is_none() {
             continue;
         }
-        let (client, deployments, settings) = (client.clone(), Arc::clone(&deployments), Arc::clone(&settings));
+        let (client, deployments, settings) = (Arc::clone(&client), Arc::clone(&deployments), Arc::clone(&settings));
         tasks.spawn("flags", move |stop| async move {
             poll(&client, &deployments, &environment, &deployment.key, &settings, &stop).await;
         });
@@ -292,7 +296,7 @@ fn report(
         Ok(_) => Refresh::Unchanged,
         Err(_) => Refresh::Failed,
     };
-    environment.metrics.ran(refresh, took);
+    environment.metrics.ended(SyncSource::Flags, refresh, took);
     match synced {
         Ok(synced) if synced.changed => {
             let flags = synced.deployment.flags();

@@ -79,7 +79,7 @@ pub async fn ask(
     let settings = &worker.proxy.upstream;
     match route {
         Route::FlagsV2 => {
-            let limits = Limits { deadline, max_answer: settings.max_flags };
+            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
             let first = send(worker, &origins.flags, gate, Operation::Flags, forward, limits).await;
             let elsewhere = match &first {
                 Ok(response) => response.status() == StatusCode::NOT_FOUND,
@@ -88,15 +88,15 @@ pub async fn ask(
             if !elsewhere || Arc::ptr_eq(&origins.flags, &origins.eval) {
                 return judge(first, Kind::Array);
             }
-            let limits = Limits { deadline, max_answer: settings.max_flags };
+            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
             judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
         }
         Route::FlagsV1 => {
-            let limits = Limits { deadline, max_answer: settings.max_flags };
+            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
             judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
         }
         _ => {
-            let limits = Limits { deadline, max_answer: settings.max_answer };
+            let limits = Limits { deadline, max_answer: settings.max_answer, idempotent: true };
             judge(send(worker, &origins.eval, gate, Operation::Evaluate, forward, limits).await, Kind::Object)
         }
     }

@@ -1,0 +1,91 @@
+//! What happens upstream, for metrics and logs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{BaseUrl, Config};
+use crate::metrics::{Metrics, Operation, Outcome, UpstreamMetrics, UpstreamSetup};
+use crate::upstream::{BreakerState, Gate, Observer, Origin};
+
+/// Index and name of every distinct upstream base.
+pub(super) type Names = HashMap<Arc<BaseUrl>, (usize, String)>;
+
+/// The distinct upstream bases of a configuration. One is named after the environment and the role that
+/// it has first: `eu` for the evaluation host of `eu`, `eu_flags` for its flags host.
+pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
+    let mut setups: Vec<UpstreamSetup> = Vec::new();
+    let mut names = Names::new();
+    for environment in &config.environments {
+        let Some(urls) = &environment.urls else { continue };
+        let roles = [
+            (&urls.eval, "", &[Operation::Evaluate, Operation::Flags, Operation::Passthrough][..]),
+            (&urls.flags, "_flags", &[Operation::Flags]),
+            (&urls.stream, "_stream", &[Operation::Stream]),
+            (&urls.cohort, "_cohort", &[Operation::Cohort]),
+        ];
+        for (base, suffix, operations) in roles {
+            let next = setups.len();
+            let (index, _) = names.entry(Arc::clone(base)).or_insert_with(|| {
+                let name = format!("{}{suffix}", environment.name);
+                setups.push(UpstreamSetup { name: name.clone(), operations: Vec::new() });
+                (next, name)
+            });
+            if let Some(setup) = setups.get_mut(*index) {
+                for operation in operations {
+                    if !setup.operations.contains(operation) {
+                        setup.operations.push(*operation);
+                    }
+                }
+            }
+        }
+    }
+    (setups, names)
+}
+
+/// Counts exchanges, and logs when a breaker changes.
+pub(super) struct UpstreamObserver {
+    cells: HashMap<Arc<BaseUrl>, Arc<UpstreamMetrics>>,
+}
+
+impl UpstreamObserver {
+    pub(super) fn new(names: &Names, metrics: &Metrics) -> Self {
+        let cells = names.iter().map(|(base, (index, _))| (Arc::clone(base), metrics.upstream(*index))).collect();
+        Self { cells }
+    }
+}
+
+impl Observer for UpstreamObserver {
+    fn exchanged(&self, origin: &Origin, operation: Operation, outcome: Outcome, took: Duration) {
+        let Some(cells) = self.cells.get(origin.base()) else { return };
+        if outcome == Outcome::CircuitOpen {
+            cells.not_tried(operation, outcome);
+        } else {
+            cells.started();
+            cells.ended(operation, outcome, took);
+        }
+    }
+
+    fn retried(&self, origin: &Origin, operation: Operation) {
+        if let Some(cells) = self.cells.get(origin.base()) {
+            cells.retried(operation);
+        }
+    }
+
+    fn breaker(&self, origin: &Origin, state: BreakerState) {
+        match state {
+            BreakerState::Open => tracing::warn!(upstream.host = origin.host(), "upstream fails: asking it is paused"),
+            BreakerState::HalfOpen => tracing::debug!(upstream.host = origin.host(), "upstream is tried again"),
+            BreakerState::Closed => tracing::info!(upstream.host = origin.host(), "upstream answers again"),
+        }
+    }
+
+    fn gate_breaker(&self, gate: &Gate, operation: Operation, state: BreakerState) {
+        let (environment, operation) = (gate.name(), operation.as_str());
+        match state {
+            BreakerState::Open => tracing::warn!(environment, operation, "upstream answers 5xx: asking it is paused"),
+            BreakerState::HalfOpen => tracing::debug!(environment, operation, "upstream is tried again"),
+            BreakerState::Closed => tracing::info!(environment, operation, "upstream answers again"),
+        }
+    }
+}
