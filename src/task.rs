@@ -256,6 +256,17 @@ async fn run(entry: Entry, future: impl Future<Output = ()>) {
     }
 }
 
+/// Runs `future` on this thread's own runtime until it ends. For what a worker does for its connections:
+/// it ends with the connection, the fetch or the runtime, whichever comes first.
+pub fn detach(future: impl Future<Output = ()> + 'static) {
+    drop(spawn_local(future));
+}
+
+/// As [`detach`], for tasks that their owner may want to end.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_local(future)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@
 use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -84,6 +84,14 @@ impl Levels {
         // Fails only when logging has ended, and then no level matters.
         let _ = self.0.reload(targets(level));
     }
+}
+
+/// `at` as RFC 3339 in UTC with microseconds, as in log lines: `2026-01-31T23:59:59.000001Z`.
+#[must_use]
+pub fn timestamp(at: SystemTime) -> String {
+    let mut text = String::with_capacity(27);
+    line::timestamp(&mut text, at.into());
+    text
 }
 
 /// Own targets from `level`, all others from `warn` or from `level` if that is stricter.

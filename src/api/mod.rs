@@ -298,7 +298,7 @@ impl Worker {
 
     fn said(&self, method: &Method, response: &Response<AnswerBody>, said: Said, began: Instant) {
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        let (method, code) = (metrics::Method::from(method), Code::from(response.status()));
+        let (method, code) = (metrics::Method::from_http(method), Code::from(response.status()));
         self.metrics.answered(said.route, method, code, said.source, began.elapsed(), bytes);
     }
 
@@ -335,7 +335,7 @@ impl Aborted<'_> {
 impl Drop for Aborted<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let method = metrics::Method::from(&self.method);
+            let method = metrics::Method::from_http(&self.method);
             self.worker.metrics.answered(self.route, method, Code::C499, Source::None, self.began.elapsed(), 0);
         }
     }

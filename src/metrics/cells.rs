@@ -232,6 +232,25 @@ impl Totals {
         self.above + self.buckets.iter().map(|(_, here)| here).sum::<u64>()
     }
 
+    /// The value that a share of `share` (0 to 1) of the observations does not exceed, interpolated within its
+    /// bucket; the highest bound if it lies above; none without observations.
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * share;
+        if self.count() == 0 {
+            return None;
+        }
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (upper, here) in &self.buckets {
+            let here = *here as f64;
+            if here > 0.0 && below + here >= wanted {
+                return Some(lower + (upper - lower) * ((wanted - below) / here));
+            }
+            below += here;
+            lower = *upper;
+        }
+        Some(lower)
+    }
+
     /// Their sum, in the exposition's unit.
     pub(super) const fn sum(&self) -> f64 {
         self.sum
@@ -288,6 +307,25 @@ mod tests {
         assert_eq!(buckets[17], (10.0, 2));
         assert_eq!(totals.count(), 3);
         assert!((totals.sum() - 60.002_025).abs() < 1e-9);
+    }
+
+    #[test]
+    fn quantiles_are_interpolated_and_bounded() {
+        let histogram = BytesHistogram::default();
+        let quantile = |share| {
+            let mut totals = Totals::new(&BYTES);
+            totals.add(&BYTES, &histogram);
+            totals.quantile(share)
+        };
+        assert_eq!(quantile(0.5), None);
+        for value in [1, 2, 300, 301] {
+            histogram.bump(&BYTES, value);
+        }
+        assert_eq!(quantile(0.25), Some(128.0));
+        assert_eq!(quantile(0.5), Some(256.0));
+        assert_eq!(quantile(0.75), Some(640.0));
+        histogram.bump(&BYTES, u64::from(u32::MAX));
+        assert_eq!(quantile(1.0), Some(4_194_304.0));
     }
 
     #[test]

@@ -20,9 +20,11 @@ mod worker;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
+
+use cells::{LATENCY, Totals};
 
 pub use labels::{
     CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, Eviction, FlagResult,
@@ -222,7 +224,7 @@ impl Metrics {
 
     /// Time since each worker's last heartbeat.
     #[must_use]
-    pub fn heartbeats(&self) -> Vec<std::time::Duration> {
+    pub fn heartbeats(&self) -> Vec<Duration> {
         self.parts
             .workers
             .iter()
@@ -251,6 +253,29 @@ impl Metrics {
         .sum();
         let all = hits + sum(CacheResult::Miss);
         (all > 0).then(|| hits as f64 / all as f64)
+    }
+
+    /// Median and 99th percentile of how long an upstream took, over all operations but streams; none before
+    /// the first attempt.
+    #[must_use]
+    pub fn upstream_latency(&self, index: usize) -> Option<(Duration, Duration)> {
+        let upstream = self.parts.upstreams.get(index)?;
+        let mut totals = Totals::new(&LATENCY);
+        for operation in Operation::ALL
+            .into_iter()
+            .filter(|operation| *operation != Operation::Stream)
+        {
+            totals.add(&LATENCY, upstream.cells.duration(operation));
+        }
+        let quantile = |share| totals.quantile(share).map(Duration::from_secs_f64);
+        Some((quantile(0.5)?, quantile(0.99)?))
+    }
+
+    /// When an upstream last answered 2xx; none = never.
+    #[must_use]
+    pub fn upstream_succeeded_at(&self, index: usize) -> Option<SystemTime> {
+        let seconds = self.parts.upstreams.get(index)?.cells.succeeded_at();
+        (seconds > 0.0).then(|| UNIX_EPOCH + Duration::from_secs_f64(seconds))
     }
 
     /// The exposition, Prometheus text format 0.0.4.

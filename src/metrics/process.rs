@@ -1,45 +1,41 @@
-//! What Linux knows about this process, for the standard `process_*` families.
+//! What Linux knows about this process, for the standard `process_*` families. What cannot be read is none.
 
 use std::fs;
 
-/// One look at `/proc/self`; what cannot be read is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Process {
-    /// User and system time in seconds, to a hundredth.
-    pub(super) cpu_seconds: Option<f64>,
-    /// Resident bytes.
-    pub(super) resident_bytes: Option<u64>,
-    /// Mapped bytes.
-    pub(super) virtual_bytes: Option<u64>,
-    /// Open file descriptors.
-    pub(super) open_fds: Option<u64>,
-    /// Their soft limit.
-    pub(super) max_fds: Option<u64>,
-    /// Threads.
-    pub(super) threads: Option<u64>,
+/// User and system time in seconds, to a hundredth.
+pub(super) fn cpu_seconds() -> Option<f64> {
+    stat_cpu_seconds(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-impl Process {
-    /// Reads `/proc/self` now.
-    pub(super) fn read() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let kib = |name| number_after(&status, name).map(|kib| kib.saturating_mul(1024));
-        Self {
-            cpu_seconds: fs::read_to_string("/proc/self/stat")
-                .ok()
-                .and_then(|stat| cpu_seconds(&stat)),
-            resident_bytes: kib("VmRSS:"),
-            virtual_bytes: kib("VmSize:"),
-            // The directory being read is one of them.
-            open_fds: fs::read_dir("/proc/self/fd")
-                .ok()
-                .map(|fds| fds.count().saturating_sub(1) as u64),
-            max_fds: fs::read_to_string("/proc/self/limits")
-                .ok()
-                .and_then(|limits| number_after(&limits, "Max open files")),
-            threads: number_after(&status, "Threads:"),
-        }
-    }
+/// Resident bytes.
+pub(super) fn resident_bytes() -> Option<u64> {
+    status("VmRSS:").map(|kib| kib.saturating_mul(1024))
+}
+
+/// Mapped bytes.
+pub(super) fn virtual_bytes() -> Option<u64> {
+    status("VmSize:").map(|kib| kib.saturating_mul(1024))
+}
+
+/// Threads.
+pub(super) fn threads() -> Option<u64> {
+    status("Threads:")
+}
+
+/// Open file descriptors. The directory being read is one of them and not counted.
+pub(super) fn open_fds() -> Option<u64> {
+    fs::read_dir("/proc/self/fd")
+        .ok()
+        .map(|fds| fds.count().saturating_sub(1) as u64)
+}
+
+/// Soft limit of open file descriptors.
+pub(super) fn max_fds() -> Option<u64> {
+    number_after(&fs::read_to_string("/proc/self/limits").ok()?, "Max open files")
+}
+
+fn status(name: &str) -> Option<u64> {
+    number_after(&fs::read_to_string("/proc/self/status").ok()?, name)
 }
 
 /// The first number behind `name` at the start of a line.
@@ -50,7 +46,7 @@ fn number_after(text: &str, name: &str) -> Option<u64> {
 
 /// `utime` and `stime` of `/proc/self/stat`. The kernel reports them in hundredths of a second to programs,
 /// whatever its own clock (`USER_HZ`). The second field, the name, may hold blanks and parentheses.
-fn cpu_seconds(stat: &str) -> Option<f64> {
+fn stat_cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -65,9 +61,9 @@ mod tests {
     #[test]
     fn cpu_time_is_found_behind_a_hostile_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 3 0 5 6 7 8";
-        assert_eq!(cpu_seconds(stat), Some(1.75));
+        assert_eq!(stat_cpu_seconds(stat), Some(1.75));
         for broken in ["", "7 (x", "7 (x) S 1 2", "7 (x) S 1 7 7 0 -1 4 1 0 0 0 a b"] {
-            assert_eq!(cpu_seconds(broken), None, "{broken}");
+            assert_eq!(stat_cpu_seconds(broken), None, "{broken}");
         }
     }
 
@@ -86,11 +82,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_has_all_of_them() {
-        let process = Process::read();
-        assert!(process.cpu_seconds.is_some());
-        assert!(process.resident_bytes > Some(100_000) && process.virtual_bytes >= process.resident_bytes);
-        assert!(
-            process.threads >= Some(1) && process.open_fds >= Some(3) && process.max_fds >= process.open_fds
-        );
+        assert!(cpu_seconds().is_some() && threads() >= Some(1));
+        assert!(resident_bytes() > Some(100_000) && virtual_bytes() >= resident_bytes());
+        assert!(open_fds() >= Some(3) && max_fds() >= open_fds());
     }
 }

@@ -442,8 +442,8 @@ fn an_upstream_is_up_when_its_last_attempt_was_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_kept_busy_lags() {
     let metrics = one();
-    let stopper = crate::task::Stopper::new();
-    let mut beating = std::pin::pin!(pulse(metrics.worker(0), stopper.stop()));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut beating = std::pin::pin!(pulse(metrics.worker(0), async { stopped.await.unwrap() }));
     assert!(is_pending(&mut beating).await);
     tokio::time::advance(Duration::from_millis(1_700)).await;
     assert!(is_pending(&mut beating).await);
@@ -454,7 +454,7 @@ async fn a_worker_that_is_kept_busy_lags() {
         )
     };
     assert_eq!((bucket("0.5"), bucket("1")), (1.0, 2.0));
-    stopper.request();
+    stop.send(()).unwrap();
     beating.await;
     assert!(metrics.heartbeats()[0] < Duration::from_secs(10));
 }

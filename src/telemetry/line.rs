@@ -87,8 +87,8 @@ fn text(event: &Event<'_>, level: LogLevel, now: OffsetDateTime) -> String {
     line
 }
 
-/// `2026-01-31T23:59:59.000001Z`.
-fn timestamp(line: &mut String, now: OffsetDateTime) {
+/// Appends `2026-01-31T23:59:59.000001Z`.
+pub(super) fn timestamp(line: &mut String, now: OffsetDateTime) {
     let (date, hour, minute, second, micro) = (
         now.date(),
         now.hour(),

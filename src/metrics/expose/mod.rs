@@ -8,8 +8,7 @@ use prometheus::Registry;
 use super::cells::{LATENCY, Totals};
 use super::family::{Declaration, Family, Kind, Samples};
 use super::labels::{Degraded, LogLevel};
-use super::process::Process;
-use super::{Group, Parts, WorkerMetrics};
+use super::{Group, Parts, WorkerMetrics, process};
 
 mod answers;
 mod http;
@@ -18,7 +17,7 @@ mod upstream;
 /// Declares everything on `registry`, reading from `parts`.
 pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
     let on = Declare { registry, parts };
-    process(&on);
+    process_families(&on);
     workers(&on);
     http::requests(&on);
     http::bodies(&on);
@@ -119,7 +118,7 @@ fn oldest(group: &Group, read: impl Fn(usize) -> f64) -> f64 {
         .unwrap_or_default()
 }
 
-fn process(on: &Declare<'_>) {
+fn process_families(on: &Declare<'_>) {
     on.gauge(
         "flagside_build_info",
         "What is running; always 1.",
@@ -131,30 +130,34 @@ fn process(on: &Declare<'_>) {
         "User and system CPU time spent.",
         &[],
         |_, out| {
-            if let Some(seconds) = Process::read().cpu_seconds {
+            if let Some(seconds) = process::cpu_seconds() {
                 out.value(&[], seconds);
             }
         },
     );
-    type Read = fn(&Process) -> Option<u64>;
+    type Read = fn() -> Option<u64>;
     let gauges: [(&'static str, &'static str, Read); 5] = [
-        ("process_resident_memory_bytes", "Resident memory.", |process| {
-            process.resident_bytes
-        }),
-        ("process_virtual_memory_bytes", "Virtual memory.", |process| {
-            process.virtual_bytes
-        }),
-        ("process_open_fds", "Open file descriptors.", |process| {
-            process.open_fds
-        }),
-        ("process_max_fds", "Limit of open file descriptors.", |process| {
-            process.max_fds
-        }),
-        ("process_threads", "Threads.", |process| process.threads),
+        (
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            process::resident_bytes,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Virtual memory.",
+            process::virtual_bytes,
+        ),
+        ("process_open_fds", "Open file descriptors.", process::open_fds),
+        (
+            "process_max_fds",
+            "Limit of open file descriptors.",
+            process::max_fds,
+        ),
+        ("process_threads", "Threads.", process::threads),
     ];
     for (name, help, read) in gauges {
         on.gauge(name, help, &[], move |_, out| {
-            if let Some(number) = read(&Process::read()) {
+            if let Some(number) = read() {
                 out.number(&[], number);
             }
         });
