@@ -3,12 +3,41 @@
 //! A `Config` that exists is valid: everything below reads it and checks nothing again. Only start-up
 //! reads the environment. Durations are [`Duration`]s, sizes are bytes, secrets print as `***`.
 
+mod arguments;
+mod build;
+mod expand;
+mod fault;
+mod load;
+mod machine;
+mod print;
+mod quantity;
+mod reader;
+mod reference;
+mod rules;
+pub mod settings;
+mod suggest;
+mod tree;
+mod url;
+mod values;
+mod variables;
+mod yaml;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use arguments::Arguments;
+pub use fault::{Fault, Origin};
+pub use load::{DEFAULT_FILE, Loaded, Rejected, Sources, load, load_text};
+pub use machine::Machine;
+pub use print::print;
+pub use quantity::{format_duration, format_size, parse_duration, parse_size};
+pub use reference::{reference_markdown, reference_text};
+pub(crate) use suggest::nearest;
+pub use url::BaseUrl;
 
 /// Everything flagside was told, complete and valid.
 #[derive(Clone, Debug)]
@@ -128,19 +157,6 @@ pub enum Evaluation {
     Local,
     /// Never here.
     Off,
-}
-
-/// An upstream base: scheme, host, port and path prefix; no user-info, query or fragment.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct BaseUrl {
-    /// `true` for https.
-    pub tls: bool,
-    /// Host name or address; IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Path prefix, empty or `/a/b` without trailing slash.
-    pub path: String,
 }
 
 /// How upstreams are called.
@@ -293,16 +309,5 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}{}", self.host, self.port, self.path)
-        } else {
-            write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
-        }
     }
 }

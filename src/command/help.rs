@@ -1,0 +1,160 @@
+//! The help texts: 80 columns, the usual case first.
+
+use super::parse::Topic;
+
+/// The text about `topic`.
+pub(super) const fn text(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Flagside | Topic::Help => FLAGSIDE,
+        Topic::Run => RUN,
+        Topic::Demo => DEMO,
+        Topic::Evaluate => EVALUATE,
+        Topic::Check => CHECK,
+        Topic::PrintConfig => PRINT_CONFIG,
+        Topic::Probe => PROBE,
+        Topic::Version => VERSION,
+    }
+}
+
+const FLAGSIDE: &str = "\
+flagside answers feature flag questions next to your application: from
+upstream, from memory, or by evaluating the flags itself when upstream is gone.
+
+Usage: flagside [COMMAND] [OPTIONS]
+
+Commands:
+  run           run the proxy; what happens without a command
+  demo          a tour on loopback: no set-up, no network, half a minute
+  evaluate      evaluate a user against a flags file, offline
+  check         say what a configuration means, or all that is wrong with it
+  print-config  print every effective setting
+  probe         ask the admin listener and exit 0 or 1, for health checks
+  version       print the version
+  help          help about a command: flagside help run
+                and about the settings: flagside help settings
+
+Examples:
+  flagside demo                              see it work
+  flagside                                   in front of Amplitude, US region
+  flagside --region eu                       the same, EU region
+  flagside --flags flags.json                answer from a file alone
+  flagside check --config flagside.yaml      before a deployment
+
+Without configuration flagside needs no secret: deployment keys are learnt from
+the requests. Point your SDK's server URL at http://127.0.0.1:3546.
+";
+
+const RUN: &str = "\
+Run the proxy.
+
+Usage: flagside [run] [OPTIONS]
+
+Options:
+  -c, --config FILE      YAML or JSON; several: later ones override.
+                         Default: $FLAGSIDE_CONFIG, then
+                         /etc/flagside/flagside.yaml if it exists
+      --region us|eu     Amplitude's region [us]
+      --upstream URL     send everything to this URL instead
+      --flags FILE       flags to start from, as /sdk/v2/flags answers them;
+                         alone: answer from the file, without upstream
+      --listen ADDR      for applications; ADDRESS:PORT, :PORT or PORT
+                         [127.0.0.1:3546 and [::1]:3546]
+      --admin-listen ADDR
+                         for probes and metrics [127.0.0.1:3547]
+      --mode MODE        sidecar: for one pod, over loopback [default];
+                         shared: for many, on 0.0.0.0
+      --log-level LEVEL  error, warn, info, debug or trace [info]
+      --log-format FORM  json or text [text on a terminal, else json]
+      --set PATH=VALUE   any setting, such as cache.fresh_for=30s
+      --dry-run          check the configuration and stop
+  -h, --help             this text
+
+The same settings can be given as environment variables
+(FLAGSIDE_CACHE__FRESH_FOR=30s) and in files; this command line is the
+strongest. flagside help settings lists them all.
+
+Exit codes: 0 stopped cleanly, 1 failure, 2 configuration or usage,
+3 address in use, 124 drain timed out, 130 second signal.
+";
+
+const DEMO: &str = "\
+Show what flagside does: a built-in upstream with example flags, the proxy in
+front of it, and a story of hits, misses, an outage and the recovery, printed as
+it happens. Everything stays on loopback and ends by itself.
+
+Usage: flagside demo [OPTIONS]
+
+Options:
+      --keep  leave upstream and proxy running and print curl lines to try
+  -h, --help  this text
+";
+
+const EVALUATE: &str = "\
+Evaluate a user against a flags file, offline.
+
+Usage: flagside evaluate --flags FILE [OPTIONS]
+       flagside evaluate --jsonl [--flags FILE] < REQUESTS
+
+Options:
+      --flags FILE       flags, as /sdk/v2/flags answers them
+      --user JSON        the user object
+      --user-id ID       the user's id; replaces the one in --user
+      --device-id ID     the device's id; replaces the one in --user
+      --flag-keys A,B    evaluate only these flags; --flag-key A for one
+      --v1               print the shape of /v1/vardata
+      --explain          print how each answer came about, segment by segment
+      --jsonl            read one JSON request per line from standard input:
+                         {\"flags\": [...], \"user\": {...}, \"flagKeys\": [...]}
+                         and print one reply per line:
+                         {\"result\": {...}} or {\"error\": \"...\"}
+  -h, --help             this text
+
+Example:
+  flagside evaluate --flags flags.json --user-id ada --explain
+";
+
+const CHECK: &str = "\
+Read the configuration as run would, and say what it means, or everything that
+is wrong with it: place, problem and remedy, all in one go.
+
+Usage: flagside check [OPTIONS]
+
+Options:
+      --online  also connect to every upstream (exit code 4 if one fails)
+  -h, --help    this text
+and those of flagside run: --config, --set and so on.
+
+Exit codes: 0 valid, 2 faults, 4 an upstream cannot be reached.
+";
+
+const PRINT_CONFIG: &str = "\
+Print every effective setting as YAML that flagside accepts itself. Deployment
+keys are left out.
+
+Usage: flagside print-config [OPTIONS]
+
+Options:
+      --origin  say after each value where it came from
+  -h, --help    this text
+and those of flagside run: --config, --set and so on.
+";
+
+const PROBE: &str = "\
+Ask the admin listener, and exit 0 if the answer is 200, else 1. For health
+checks in images without a shell.
+
+Usage: flagside probe [ready|live|startup|URL] [OPTIONS]
+
+Options:
+      --wait DURATION  keep asking for so long, such as 10s [0s]
+  -h, --help           this text
+
+The listener's address comes from the configuration file and the environment
+[127.0.0.1:3547]. Without argument: ready.
+";
+
+const VERSION: &str = "\
+Print the version, and the revision it was built from if that is known.
+
+Usage: flagside version
+";

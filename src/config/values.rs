@@ -1,0 +1,315 @@
+//! One text becomes one value, within the bounds of its setting's [`Kind`].
+//!
+//! The faults returned here have neither origin nor path; the reader adds both.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::fault::{Fault, Origin};
+use super::quantity;
+use super::settings::Kind;
+use super::suggest::nearest;
+use super::url::is_segment;
+
+type Parsed<T> = Result<T, Fault>;
+
+fn fault(kind: Kind, text: &str, what: &str) -> Fault {
+    let fault = Fault::new(&Origin::Default, "", what).expected(kind.to_string());
+    if kind.is_secret() { fault } else { fault.got(text) }
+}
+
+pub(super) fn duration(kind: Kind, text: &str) -> Parsed<Duration> {
+    let value = quantity::parse_duration(text)?;
+    match kind {
+        Kind::Duration(min, _) if value < min => Err(fault(kind, text, "too short")),
+        Kind::Duration(_, max) if value > max => Err(fault(kind, text, "too long")),
+        _ => Ok(value),
+    }
+}
+
+pub(super) fn size(kind: Kind, text: &str) -> Parsed<u64> {
+    let value = quantity::parse_size(text)?;
+    match kind {
+        Kind::Size(min, _) if value < min => Err(fault(kind, text, "too small")),
+        Kind::Size(_, max) if value > max => Err(fault(kind, text, "too large")),
+        _ => Ok(value),
+    }
+}
+
+pub(super) fn count(kind: Kind, text: &str) -> Parsed<u64> {
+    let digits = text.trim();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(fault(kind, text, "not a whole number"));
+    }
+    let value = digits
+        .parse::<u64>()
+        .map_err(|_| fault(kind, text, "too large"))?;
+    match kind {
+        Kind::Count(min, _) if value < min => Err(fault(kind, text, "too small")),
+        Kind::Count(_, max) if value > max => Err(fault(kind, text, "too large")),
+        _ => Ok(value),
+    }
+}
+
+pub(super) fn share(kind: Kind, text: &str) -> Parsed<f64> {
+    let plain = text
+        .trim()
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
+    let value = text.trim().parse::<f64>().ok().filter(|_| plain).ok_or_else(|| {
+        let percent = text
+            .trim()
+            .strip_suffix('%')
+            .and_then(|n| n.trim().parse::<f64>().ok());
+        fault(kind, text, "not a number").meant(percent.map(|n| (n / 100.0).to_string()))
+    })?;
+    match kind {
+        Kind::Share(min, _) if value < min => Err(fault(kind, text, "too small")),
+        Kind::Share(_, max) if value > max => Err(fault(kind, text, "too large")),
+        _ => Ok(value),
+    }
+}
+
+pub(super) fn switch(kind: Kind, text: &str) -> Parsed<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        "yes" | "on" | "1" | "y" | "enabled" => {
+            Err(fault(kind, text, "neither true nor false").meant(Some("true")))
+        }
+        "no" | "off" | "0" | "n" | "disabled" => {
+            Err(fault(kind, text, "neither true nor false").meant(Some("false")))
+        }
+        _ => Err(fault(kind, text, "neither true nor false")),
+    }
+}
+
+/// One of the kind's words, in any case.
+pub(super) fn word(kind: Kind, text: &str) -> Parsed<&'static str> {
+    let Kind::Word(words) = kind else {
+        return Err(fault(kind, text, "not a word"));
+    };
+    if let Some(word) = words.iter().find(|w| w.eq_ignore_ascii_case(text.trim())) {
+        return Ok(word);
+    }
+    let what = match text.trim().to_ascii_lowercase().as_str() {
+        "featbit" if words == &["amplitude"] => "FeatBit is not in this version",
+        _ => "unknown word",
+    };
+    Err(fault(kind, text, what).meant(nearest(text.trim(), words.iter().copied())))
+}
+
+pub(super) fn name(kind: Kind, text: &str) -> Parsed<String> {
+    let fits = (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+        && !text.starts_with(['_', '-']);
+    if fits {
+        return Ok(text.to_owned());
+    }
+    let mapped: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let mapped = mapped.trim_matches(['-', '_']);
+    let meant = (1..=63).contains(&mapped.len()).then_some(mapped);
+    Err(fault(kind, text, "not a name").meant(meant))
+}
+
+/// A path prefix; `/` alone is none.
+pub(super) fn prefix(kind: Kind, text: &str) -> Parsed<String> {
+    if text.is_empty() || text == "/" {
+        return Ok(String::new());
+    }
+    let meant = format!("/{}", text.trim_matches('/'));
+    let is_prefix = |text: &str| {
+        text.strip_prefix('/').is_some_and(|rest| {
+            rest.split('/')
+                .all(|s| !s.is_empty() && s != "." && s != ".." && is_segment(s))
+        })
+    };
+    if is_prefix(text) {
+        return Ok(text.to_owned());
+    }
+    Err(fault(kind, text, "not a path prefix").meant(is_prefix(&meant).then_some(meant)))
+}
+
+/// `http[s]://host[:port]` as browsers send it: lower case, no default port, no path.
+pub(super) fn origin(kind: Kind, text: &str) -> Parsed<String> {
+    let Ok((url, _)) = super::BaseUrl::parse(text) else {
+        return Err(fault(kind, text, "not an origin"));
+    };
+    let canonical = super::BaseUrl {
+        path: String::new(),
+        ..url
+    }
+    .to_string();
+    if canonical.eq_ignore_ascii_case(text) {
+        return Ok(canonical);
+    }
+    Err(fault(kind, text, "not an origin").meant(Some(canonical)))
+}
+
+/// A query parameter's name that may be ignored: none that answers depend on.
+pub(super) fn parameter(kind: Kind, text: &str) -> Parsed<String> {
+    const MEANINGFUL: [&str; 9] = [
+        "context",
+        "d",
+        "delivery_method",
+        "device_id",
+        "eval_mode",
+        "flag_key",
+        "flag_keys",
+        "user_id",
+        "v",
+    ];
+    if text.is_empty() || text.chars().any(|c| c.is_control() || c == '&' || c == '=') {
+        return Err(fault(kind, text, "not a parameter's name"));
+    }
+    if MEANINGFUL.contains(&text) {
+        return Err(fault(kind, text, "a parameter that answers depend on"));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn key(kind: Kind, text: &str) -> Parsed<super::Secret> {
+    if (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(super::Secret::new(text));
+    }
+    Err(fault(
+        kind,
+        text,
+        "not a key: empty, longer than 512, or with blanks or special characters in it",
+    ))
+}
+
+/// `ADDRESS:PORT`, `:PORT` or `PORT`; without address (or with `localhost`), the `defaults`.
+///
+/// A free port (0) is one port: it gets the first default alone.
+pub(super) fn addresses(kind: Kind, text: &str, defaults: &[IpAddr]) -> Parsed<Vec<SocketAddr>> {
+    let text = text.trim();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(vec![address]);
+    }
+    let expand = |port: u16, hosts: &[IpAddr]| -> Vec<SocketAddr> {
+        let count = if port == 0 { 1 } else { hosts.len() };
+        hosts
+            .iter()
+            .take(count)
+            .map(|host| SocketAddr::new(*host, port))
+            .collect()
+    };
+    let (host, digits) = text.rsplit_once(':').unwrap_or(("", text));
+    let port = digits
+        .parse::<u16>()
+        .ok()
+        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    match (host, port) {
+        ("", Some(port)) => Ok(expand(port, defaults)),
+        ("localhost", Some(port)) => Ok(expand(port, &LOOPBACK)),
+        ("*", Some(port)) => Err(fault(kind, text, "not an address").meant(Some(format!("0.0.0.0:{port}")))),
+        (host, Some(port)) if host.parse::<Ipv6Addr>().is_ok() => {
+            Err(fault(kind, text, "not an address").meant(Some(format!("[{host}]:{port}"))))
+        }
+        (_, Some(_)) => Err(fault(kind, text, "not an IP address")),
+        (_, None) => Err(fault(kind, text, "not an address")),
+    }
+}
+
+/// IPv4 and IPv6 loopback.
+pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn addresses_have_short_forms() {
+        let listed = |text: &str| -> Vec<String> {
+            addresses(Kind::Addresses, text, &LOOPBACK)
+                .unwrap()
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(listed("10.0.0.1:80"), ["10.0.0.1:80"]);
+        assert_eq!(listed("[::]:80"), ["[::]:80"]);
+        assert_eq!(listed(":80"), ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(listed("80"), ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(listed("localhost:80"), ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(listed("0"), ["127.0.0.1:0"]);
+        let form = "expected a list of ADDRESS:PORT, :PORT or PORT";
+        for (text, wanted) in [
+            (
+                "*:80",
+                format!("not an address (got *:80); {form}; did you mean 0.0.0.0:80?"),
+            ),
+            (
+                "::1:80",
+                format!("not an address (got ::1:80); {form}; did you mean [::1]:80?"),
+            ),
+            (
+                "example.com:80",
+                format!("not an IP address (got example.com:80); {form}"),
+            ),
+            ("127.0.0.1", format!("not an address (got 127.0.0.1); {form}")),
+            ("70000", format!("not an address (got 70000); {form}")),
+            ("+80", format!("not an address (got +80); {form}")),
+            ("", format!("not an address (got \"\"); {form}")),
+        ] {
+            let fault = addresses(Kind::Addresses, text, &LOOPBACK).unwrap_err();
+            assert_eq!(fault.to_string(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_prefixes_and_origins() {
+        assert_eq!(name(Kind::Name, "my_env-2").unwrap(), "my_env-2");
+        assert_eq!(
+            name(Kind::Name, "My Env!").unwrap_err().meant.as_deref(),
+            Some("my-env")
+        );
+        assert_eq!(name(Kind::Name, "").unwrap_err().meant, None);
+        assert_eq!(prefix(Kind::Prefix, "/a/b").unwrap(), "/a/b");
+        assert_eq!(prefix(Kind::Prefix, "/").unwrap(), "");
+        assert_eq!(
+            prefix(Kind::Prefix, "a/b/").unwrap_err().meant.as_deref(),
+            Some("/a/b")
+        );
+        assert_eq!(prefix(Kind::Prefix, "/a b").unwrap_err().meant, None);
+        assert_eq!(
+            origin(Kind::Origins, "https://App.example.com").unwrap(),
+            "https://app.example.com"
+        );
+        let fault = origin(Kind::Origins, "https://app.example.com/x").unwrap_err();
+        assert_eq!(fault.meant.as_deref(), Some("https://app.example.com"));
+        assert!(parameter(Kind::Parameters, "user_id").is_err());
+        assert_eq!(parameter(Kind::Parameters, "cb").unwrap(), "cb");
+    }
+
+    #[test]
+    fn a_refused_key_is_not_shown() {
+        let message = key(Kind::Secrets, "my secret").unwrap_err().to_string();
+        assert!(!message.contains("my secret"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,30}|[0-9.:%/\\[\\]-]{0,20}") {
+            let kind = Kind::Word(&["a", "b"]);
+            let _ = duration(kind, &text);
+            let _ = (size(kind, &text), count(kind, &text), share(kind, &text), switch(kind, &text));
+            let _ = (word(kind, &text), name(kind, &text), prefix(kind, &text), origin(kind, &text));
+            let _ = (parameter(kind, &text), key(kind, &text), addresses(kind, &text, &LOOPBACK));
+        }
+    }
+}
