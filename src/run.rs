@@ -329,7 +329,7 @@ fn proxy(
         deployments: Arc::clone(deployments),
         cache: Cache::new(&config.cache, metrics.cache()),
         flights: Arc::default(),
-        keyer: Keyer::random().map_err(io::Error::other)?,
+        keyer: Keyer::random().map_err(|error| io::Error::other(error.to_string()))?,
         flag_sync,
         lifetimes: Lifetimes::from(&config.cache),
         answer_deadline: config.answer_deadline,

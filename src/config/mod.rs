@@ -81,6 +81,17 @@ pub enum Mode {
     Shared,
 }
 
+impl Mode {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Listeners and the limits of what they accept.
 #[derive(Clone, Debug)]
 pub struct Listen {

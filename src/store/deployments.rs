@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -42,6 +42,10 @@ pub struct Deployment {
     flags: ArcSwap<Flags>,
     /// Definitions of the first flags synced: what was stored before them is taken to show them (design 5).
     first_definitions: OnceLock<Arc<Definitions>>,
+    /// Unix milliseconds of the last sync that brought an answer; 0 = never.
+    synced_at: AtomicU64,
+    /// Unix milliseconds of the last sync that brought other flags; 0 = never.
+    changed_at: AtomicU64,
 }
 
 impl fmt::Debug for Deployment {
@@ -62,6 +66,8 @@ impl Deployment {
             standing: AtomicU8::new(Standing::Unknown as u8),
             flags: ArcSwap::default(),
             first_definitions: OnceLock::new(),
+            synced_at: AtomicU64::new(0),
+            changed_at: AtomicU64::new(0),
         }
     }
 
@@ -122,8 +128,31 @@ impl Deployment {
         if changed && !first {
             self.renew();
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.synced_at.store(now, Ordering::Relaxed);
+        if changed {
+            self.changed_at.store(now, Ordering::Relaxed);
+        }
         changed
     }
+
+    /// When its flags were last found current.
+    #[must_use]
+    pub fn last_sync(&self) -> Option<SystemTime> {
+        moment(&self.synced_at)
+    }
+
+    /// When its flags last changed.
+    #[must_use]
+    pub fn last_change(&self) -> Option<SystemTime> {
+        moment(&self.changed_at)
+    }
+}
+
+fn moment(millis: &AtomicU64) -> Option<SystemTime> {
+    let millis = millis.load(Ordering::Relaxed);
+    (millis > 0).then(|| UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// What an acceptance meant.
@@ -251,7 +280,6 @@ impl Deployments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn table(max_learnt: usize) -> Deployments {
         let settings =
