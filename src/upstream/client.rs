@@ -23,7 +23,7 @@ use super::relay::RelayBody;
 use super::{Gate, Origin, Shared, lock};
 use crate::metrics::Operation;
 
-/// A failed attempt is repeated only if it failed this fast: a retry must not double the time until a
+/// A failed attempt, or a request on a kept connection, is repeated only if it failed this fast: a retry must not double the time until a
 /// stand-in is used.
 const REPEAT_WITHIN: Duration = Duration::from_millis(250);
 
@@ -259,7 +259,8 @@ impl Client {
                 },
             };
             let request = outgoing.build(origin, &lease)?;
-            let head_by = deadline.min(Instant::now() + request_timeout);
+            let sent_at = Instant::now();
+            let head_by = deadline.min(sent_at + request_timeout);
             let Ok(sent) = within(timer.as_mut(), head_by, lease.send(request)).await else {
                 lease.discard();
                 return Err(UpstreamError::Timeout(Phase::Head));
@@ -268,7 +269,8 @@ impl Client {
                 Ok(response) => return Ok((lease, checked(response)?)),
                 Err(lost) => lost,
             };
-            let again = !fresh && lease.is_reused();
+            // A connection closed beforehand fails at once; one that fails later failed for this request.
+            let again = !fresh && lease.is_reused() && sent_at.elapsed() <= REPEAT_WITHIN;
             let broken = lease.is_broken();
             if broken || lost.unsent.is_some() {
                 lease.discard();
@@ -345,7 +347,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, UpstreamErro
             continue;
         }
         if all.is_empty() {
-            all.reserve(announced.clamp(first.len() + piece.len(), RESERVE_BYTES_MAX.max(piece.len())));
+            all.reserve(announced.min(RESERVE_BYTES_MAX).max(first.len() + piece.len()));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
         all.extend_from_slice(&piece);

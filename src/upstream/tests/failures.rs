@@ -130,6 +130,34 @@ async fn every_failure_has_its_outcome() {
 }
 
 #[tokio::test]
+async fn a_large_answer_comes_whole_however_it_is_cut() {
+    let large: String = ('a'..='z').cycle().take(3 * 1024 * 1024).collect();
+    let announced = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{large}",
+        large.len()
+    );
+    let chunks: String = large.as_bytes().chunks(700_001).map(chunk).collect();
+    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+    let until_closed = format!("HTTP/1.1 200 OK\r\n\r\n{large}");
+    let fake = Fake::start(vec![
+        Reply::Send(announced),
+        Reply::Send(chunked),
+        Reply::Last(until_closed),
+    ])
+    .await;
+    let mut caller = Caller::new(&patient(), &fake.base());
+    caller.max_answer = large.len();
+    for _ in 0..3 {
+        assert!(caller.get("/").await.unwrap().body() == &large);
+    }
+    assert_eq!(fake.connections(), 1);
+}
+
+fn chunk(piece: &[u8]) -> String {
+    format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece))
+}
+
+#[tokio::test]
 async fn nobody_listening_is_a_connect_failure_for_all_who_wait() {
     let caller = Caller::new(&patient(), &nobody().await);
     let (first, second) = tokio::join!(caller.get("/"), caller.get("/"));

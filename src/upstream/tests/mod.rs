@@ -228,6 +228,7 @@ struct Caller {
     gate: Arc<Gate>,
     recorder: Arc<Recorder>,
     deadline: Duration,
+    max_answer: usize,
     idempotent: bool,
 }
 
@@ -249,6 +250,7 @@ impl Caller {
             gate,
             recorder,
             deadline: EVER,
+            max_answer: 1024,
             idempotent: true,
         }
     }
@@ -256,7 +258,7 @@ impl Caller {
     async fn fetch(&self, request: Request<Bytes>) -> Result<Response<Bytes>, UpstreamError> {
         let limits = Limits {
             deadline: Instant::now() + self.deadline,
-            max_answer: 1024,
+            max_answer: self.max_answer,
             idempotent: self.idempotent,
         };
         self.client

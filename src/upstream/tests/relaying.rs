@@ -1,6 +1,5 @@
 //! Bodies streamed both ways.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -191,11 +190,4 @@ async fn a_silent_upstream_is_waited_for_until_the_head_deadline() {
         .await
         .unwrap_err();
     assert!(matches!(error, UpstreamError::Timeout(Phase::Head)), "{error:?}");
-}
-
-#[test]
-fn what_never_fails_is_a_body_too() {
-    // `Infallible` bodies need no conversion of their errors by callers.
-    fn takes<B: Body<Data = Bytes, Error = Infallible>>(_: &B) {}
-    takes(&Empty::<Bytes>::new());
 }

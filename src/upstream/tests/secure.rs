@@ -1,6 +1,7 @@
 //! TLS and HTTP/2.
 
 use std::convert::Infallible;
+use std::pin::pin;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -13,7 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// An upstream over TLS that answers with the request line it understood, `/silence` excepted.
+/// An upstream over TLS that answers with the request line it understood. `/silence` it never
+/// answers, and with `/goodbye` it begins to close the connection.
 struct Secure {
     port: u16,
     certificate: String,
@@ -50,11 +52,14 @@ impl Secure {
                         return;
                     };
                     let server = auto::Builder::new(TokioExecutor::new());
-                    drop(
-                        server
-                            .serve_connection(TokioIo::new(stream), service_fn(echo))
-                            .await,
-                    );
+                    let goodbye = Arc::new(Notify::new());
+                    let service = service_fn(|request| echo(request, Arc::clone(&goodbye)));
+                    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+                    tokio::select! {
+                        _ = connection.as_mut() => return,
+                        () = goodbye.notified() => connection.as_mut().graceful_shutdown(),
+                    }
+                    let _ = connection.await;
                 });
             }
         });
@@ -94,7 +99,10 @@ impl Secure {
     }
 }
 
-async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(request: Request<Incoming>, goodbye: Arc<Notify>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() == "/base/goodbye" {
+        goodbye.notify_one();
+    }
     if request.uri().path() == "/base/silence" {
         std::future::pending::<()>().await;
     }
@@ -178,18 +186,27 @@ async fn a_connection_that_went_silent_gets_no_further_request() {
         request_timeout: Duration::from_millis(80),
         ..settings
     };
-    let mut caller = Caller::new(&settings, &secure.base());
-    caller.deadline = EVER;
+    let caller = Caller::new(&settings, &secure.base());
     let error = caller.get("/silence").await.unwrap_err();
     assert!(matches!(error, UpstreamError::Timeout(Phase::Head)), "{error:?}");
     assert_eq!(secure.connections(), 1);
-    let settings = Upstream {
-        request_timeout: EVER,
-        ..settings
-    };
-    drop(settings);
     assert!(caller.get("/").await.is_ok());
     assert_eq!(secure.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_upstream_takes_leave_of_is_no_failure() {
+    for offered in ["h2", "http/1.1"] {
+        let secure = Secure::start(&[offered]).await;
+        let (settings, _file) = secure.trusting();
+        let caller = Caller::new(&settings, &secure.base());
+        for _ in 0..10 {
+            assert!(caller.get("/goodbye").await.is_ok());
+            let (one, other) = tokio::join!(caller.get("/one"), caller.get("/other"));
+            assert!(one.is_ok() && other.is_ok());
+        }
+        assert_eq!(caller.told(), ["evaluate 2xx"; 30], "{offered}");
+    }
 }
 
 #[test]
