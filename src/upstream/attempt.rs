@@ -24,24 +24,18 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// Asks both breakers.
-    ///
-    /// # Errors
-    ///
-    /// `CircuitOpen`, already reported.
+    /// Asks both breakers; `None`: one of them says not now.
     pub(super) fn begin(
         origin: &'a Origin,
         gate: &'a Gate,
         operation: Operation,
         observer: &'a dyn Observer,
         now: Instant,
-    ) -> Result<Self, UpstreamError> {
-        let Some(to_gate) = gate.breaker(operation).admit(now) else {
-            return Err(refuse(origin, operation, observer, UpstreamError::CircuitOpen));
-        };
+    ) -> Option<Self> {
+        let to_gate = gate.breaker(operation).admit(now)?;
         let Some(to_origin) = origin.breaker.admit(now) else {
             gate.breaker(operation).abandoned(to_gate);
-            return Err(refuse(origin, operation, observer, UpstreamError::CircuitOpen));
+            return None;
         };
         if to_gate.is_probe() {
             observer.gate_breaker(gate, operation, BreakerState::HalfOpen);
@@ -51,7 +45,7 @@ impl<'a> Attempt<'a> {
         }
         origin.in_flight.fetch_add(1, Ordering::Relaxed);
         let admissions = Some((to_origin, to_gate));
-        Ok(Self {
+        Some(Self {
             origin,
             gate,
             operation,

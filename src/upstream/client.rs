@@ -83,7 +83,7 @@ impl Client {
         let mut outgoing = Outgoing::whole(origin, request, limits.idempotent)?;
         let mut timer = pin!(sleep_until(self.head_by(now, limits.deadline)));
         let mut retries_left = self.shared.settings.retries;
-        let mut attempt = self.begin(origin, gate, operation, now)?;
+        let mut attempt = self.begin_first(origin, gate, operation, now)?;
         loop {
             let result = self.exchange(origin, &mut outgoing, timer.as_mut(), limits).await;
             let repeat = retries_left > 0
@@ -100,7 +100,7 @@ impl Client {
                 return result;
             }
             // If the breaker opened meanwhile, the failure that opened it is the better answer.
-            let Ok(next) = self.begin(origin, gate, operation, now) else {
+            let Some(next) = self.begin(origin, gate, operation, now) else {
                 return result;
             };
             self.shared.observer.retried(origin, operation);
@@ -135,7 +135,7 @@ impl Client {
         let slot = self.enter(origin, gate, operation, Lane::Relay, now)?;
         let mut outgoing = Outgoing::streamed(origin, request)?;
         let timer = pin!(sleep_until(deadline));
-        let attempt = self.begin(origin, gate, operation, now)?;
+        let attempt = self.begin_first(origin, gate, operation, now)?;
         match self
             .respond(origin, &mut outgoing, timer, deadline, head_deadline)
             .await
@@ -182,8 +182,20 @@ impl Client {
         gate: &'a Arc<Gate>,
         operation: Operation,
         now: Instant,
-    ) -> Result<Attempt<'a>, UpstreamError> {
+    ) -> Option<Attempt<'a>> {
         Attempt::begin(origin, gate, operation, self.shared.observer.as_ref(), now)
+    }
+
+    fn begin_first<'a>(
+        &'a self,
+        origin: &'a Arc<Origin>,
+        gate: &'a Arc<Gate>,
+        operation: Operation,
+        now: Instant,
+    ) -> Result<Attempt<'a>, UpstreamError> {
+        let observer = self.shared.observer.as_ref();
+        self.begin(origin, gate, operation, now)
+            .ok_or_else(|| refuse(origin, operation, observer, UpstreamError::CircuitOpen))
     }
 
     /// When the head of a response to a request sent now must be there.

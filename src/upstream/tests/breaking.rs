@@ -125,6 +125,10 @@ async fn a_failure_that_opens_the_breaker_is_told_rather_than_the_breaker() {
     let caller = Caller::new(&settings, &fake.base());
     assert_eq!(caller.get("/").await.unwrap_err().outcome(), Outcome::Reset);
     assert_eq!(caller.get("/").await.unwrap_err().outcome(), Outcome::CircuitOpen);
+    assert_eq!(
+        caller.told(),
+        ["evaluate reset", "origin open", "evaluate circuit_open"]
+    );
 }
 
 #[tokio::test]
