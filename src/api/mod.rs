@@ -285,7 +285,7 @@ impl Worker {
             self.remember(&request, &body, climb.question.key, entry);
         }
         let source = climbed.answer.source;
-        tracing::debug!(route = route.as_str(), source = source.as_str(), duration_us = began.elapsed().as_micros(), "answered");
+        tracing::debug!(route = route.as_str(), source = source.as_str(), duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), "answered");
         Ok((climbed.answer.into_response(wished, flags), source))
     }
 

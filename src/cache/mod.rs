@@ -94,9 +94,10 @@ impl Cache {
         fits
     }
 
-    /// What is held of one kind, about.
+    /// What is held of one kind. Does the store's deferred work first, so it is not for the request path.
     #[must_use]
     pub fn reading(&self, name: CacheName) -> CacheReading {
+        self.entries.run_pending_tasks();
         let flags = CacheReading {
             entries: self.flags.entries.load(Ordering::Relaxed),
             weight_bytes: self.flags.bytes.load(Ordering::Relaxed),
