@@ -3,4 +3,3 @@
 //! [`json`] reads the text of users and flags.
 
 pub mod json;
-pub mod amplitude;
