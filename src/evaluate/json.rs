@@ -6,6 +6,7 @@
 //! because users' data must not reach a log.
 
 use std::fmt;
+use std::ops::Range;
 
 use self::scan::Parser;
 
@@ -41,7 +42,12 @@ impl<'a> Document<'a> {
             what: Fault::InvalidUtf8,
             offset: error.valid_up_to(),
         })?;
-        Parser::new(text, max_depth).run()
+        Parser::new(text, max_depth, None).run()
+    }
+
+    /// Like [`Document::parse`], but words without quotes are values, as `bare` says, and names.
+    pub(crate) fn parse_lenient(text: &'a str, bare: fn(&str) -> Bare) -> Result<Self, JsonError> {
+        Parser::new(text, usize::MAX, Some(bare)).run()
     }
 
     /// The outermost value.
@@ -65,6 +71,15 @@ impl fmt::Debug for Document<'_> {
             .field("nodes", &self.nodes.len())
             .finish()
     }
+}
+
+/// What a word without quotes stands for in a lenient text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bare {
+    Null,
+    False,
+    True,
+    Number,
 }
 
 /// One value or member name. 16 bytes, in document order: a name is followed by its value, an array or
@@ -220,6 +235,12 @@ impl<'d> Value<'d> {
         self.source().as_bytes()
     }
 
+    /// Where the value stands in the text, in bytes.
+    pub fn span(self) -> Range<usize> {
+        let node = self.node();
+        node.start as usize..node.end as usize
+    }
+
     /// Appends the value without insignificant white space: member order kept, repeated names resolved,
     /// number literals verbatim, strings as by [`write_string`].
     pub fn write_compact(self, out: &mut Vec<u8>) {
@@ -235,7 +256,10 @@ impl<'d> Value<'d> {
             match value.node().tag {
                 Tag::String | Tag::Name => write_string(value.as_str().unwrap_or_default(), out),
                 Tag::Number => number(value.source(), out),
-                Tag::Null | Tag::False | Tag::True => out.extend_from_slice(value.raw()),
+                // Not the source: a lenient text may spell them differently.
+                Tag::Null => out.extend_from_slice(b"null"),
+                Tag::False => out.extend_from_slice(b"false"),
+                Tag::True => out.extend_from_slice(b"true"),
                 Tag::Array => {
                     out.push(b'[');
                     open.push(Open {

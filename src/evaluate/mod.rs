@@ -1,5 +1,6 @@
 //! The evaluation engines. Pure: no I/O, no clock, no randomness, no logs.
 //!
-//! [`json`] reads the text of users and flags.
+//! [`json`] reads the text of users and flags; [`amplitude`] turns them into variants.
 
+pub mod amplitude;
 pub mod json;

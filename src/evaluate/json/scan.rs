@@ -1,6 +1,6 @@
 //! The parser: one pass over the text, no recursion.
 
-use super::{Document, Fault, JsonError, Node, Tag};
+use super::{Bare, Document, Fault, JsonError, Node, Tag};
 
 /// Up to this many members, repeated names are looked for by comparing fingerprints pair by pair; above
 /// it by sorting, which an attacker cannot make quadratic.
@@ -14,6 +14,8 @@ pub(super) struct Parser<'a> {
     at: usize,
     max_depth: usize,
     depth: usize,
+    /// What words without quotes mean; `None`: strict JSON.
+    bare: Option<fn(&str) -> Bare>,
     /// The innermost open container; each keeps its parent in `link` until it is closed.
     innermost: u32,
     /// Scratch of [`Parser::resolve_repeated_names`].
@@ -22,7 +24,7 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str, max_depth: usize) -> Self {
+    pub(super) fn new(text: &'a str, max_depth: usize, bare: Option<fn(&str) -> Bare>) -> Self {
         // A guess that is right for users; the vector grows for the rest.
         let nodes = Vec::with_capacity((text.len() / 12).clamp(4, 1 << 16));
         Self {
@@ -35,6 +37,7 @@ impl<'a> Parser<'a> {
             at: 0,
             max_depth,
             depth: 0,
+            bare,
             innermost: NO_PARENT,
             names: Vec::new(),
             fingerprints: Vec::new(),
@@ -85,12 +88,16 @@ impl<'a> Parser<'a> {
     }
 
     fn name(&mut self) -> Result<(), JsonError> {
-        match self.peek() {
-            Some(b'"') => {}
+        let (start, end, escaped) = match self.peek() {
+            Some(b'"') => self.string()?,
+            Some(_) if self.bare.is_some() => {
+                let start = self.offset();
+                self.bare_word().ok_or(self.fault(Fault::NameExpected))?;
+                (start, self.offset(), false)
+            }
             Some(_) => return Err(self.fault(Fault::NameExpected)),
             None => return Err(self.fault(Fault::UnexpectedEnd)),
-        }
-        let (start, end, escaped) = self.string()?;
+        };
         let value = self.next_node() + 1;
         self.document.nodes.push(Node {
             start,
@@ -126,6 +133,7 @@ impl<'a> Parser<'a> {
             }
             Some(b'{') => self.open(Tag::Object),
             Some(b'[') => self.open(Tag::Array),
+            Some(_) if self.bare.is_some() => self.bare_value(),
             Some(b'-' | b'0'..=b'9') => {
                 self.number()?;
                 self.push(Tag::Number, start, 0, false);
@@ -137,6 +145,31 @@ impl<'a> Parser<'a> {
             Some(_) => Err(self.fault(Fault::ValueExpected)),
             None => Err(self.fault(Fault::UnexpectedEnd)),
         }
+    }
+
+    fn bare_value(&mut self) -> Result<(), JsonError> {
+        let start = self.offset();
+        let word = self.bare_word().ok_or(self.fault(Fault::ValueExpected))?;
+        let tag = match self.bare.map(|meaning| meaning(word)) {
+            Some(Bare::Number) => Tag::Number,
+            Some(Bare::True) => Tag::True,
+            Some(Bare::False) => Tag::False,
+            Some(Bare::Null) | None => Tag::Null,
+        };
+        self.push(tag, start, 0, false);
+        Ok(())
+    }
+
+    /// The characters up to the next white space, control or structural one; `None` if there is none.
+    fn bare_word(&mut self) -> Option<&'a str> {
+        let text = self.document.text;
+        let ends = |byte: &u8| *byte <= b' ' || b",:[]{}\"\\".contains(byte);
+        let start = self.at;
+        self.at = self.bytes()[start..]
+            .iter()
+            .position(ends)
+            .map_or(text.len(), |length| start + length);
+        (self.at > start).then(|| &text[start..self.at])
     }
 
     fn word(&mut self, word: &[u8], tag: Tag) -> Result<(), JsonError> {

@@ -1,0 +1,778 @@
+//! From Java's syntax of regular expressions to that of the `regex` and `fancy-regex` crates.
+//!
+//! Flags never reach the output: every literal, class and anchor is written out with the meaning that
+//! the flags in force give it, so that the two dialects' different ideas of `\d`, `.`, `$` or case do not
+//! meet. Source: the documentation of `java.util.regex.Pattern` (JDK 17), compared with its behaviour.
+
+use super::class::{LINE_ENDS, predefined, property};
+
+/// Groups and classes inside each other.
+const NESTING_MAX: usize = 60;
+
+/// A pattern in Rust's syntax, anchored at both ends.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Translated {
+    pub(super) text: String,
+    /// It needs look-around, back-references or atomic groups.
+    pub(super) backtracks: bool,
+}
+
+/// Translates a pattern, or says what is wrong with it.
+pub(super) fn translate(pattern: &str) -> Result<Translated, String> {
+    let mut translator = Translator {
+        tokens: unquoted(pattern),
+        at: 0,
+        out: String::with_capacity(pattern.len() * 2),
+        flags: Flags::default(),
+        open: Vec::new(),
+        names: Vec::new(),
+        groups: 0,
+        backtracks: false,
+    };
+    translator.run()?;
+    let text = format!(r"\A(?:{})\z", translator.out);
+    Ok(Translated {
+        text,
+        backtracks: translator.backtracks,
+    })
+}
+
+/// A character, and whether it stood between `\Q` and `\E`.
+type Token = (char, bool);
+
+/// The pattern with `\Q...\E` resolved.
+fn unquoted(pattern: &str) -> Vec<Token> {
+    let mut tokens = Vec::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some(next) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix("\\Q") {
+            let (inside, after) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+            tokens.extend(inside.chars().map(|c| (c, true)));
+            rest = after;
+            continue;
+        }
+        let mut taken = rest.chars();
+        tokens.push((next, false));
+        taken.next();
+        if next == '\\' {
+            // What is escaped is no start of a quotation.
+            tokens.extend(taken.next().map(|c| (c, false)));
+        }
+        rest = taken.as_str();
+    }
+    tokens
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    /// `i`
+    fold: bool,
+    /// `u`: folds all of Unicode.
+    fold_unicode: bool,
+    /// `m`
+    multiline: bool,
+    /// `s`
+    dot_all: bool,
+    /// `d`
+    unix_lines: bool,
+    /// `x`
+    comments: bool,
+    /// `U`
+    unicode: bool,
+}
+
+/// A group that is open.
+struct Group {
+    /// Where it starts in the output.
+    start: usize,
+    close: &'static str,
+    /// The flags around it.
+    flags: Flags,
+    looks_around: bool,
+}
+
+struct Translator {
+    tokens: Vec<Token>,
+    at: usize,
+    out: String,
+    flags: Flags,
+    open: Vec<Group>,
+    /// Names of groups with their numbers.
+    names: Vec<(String, usize)>,
+    /// Capturing groups so far.
+    groups: usize,
+    backtracks: bool,
+}
+
+impl Translator {
+    fn run(&mut self) -> Result<(), String> {
+        while let Some((next, quoted)) = self.next() {
+            let start = self.out.len();
+            if quoted {
+                self.literal(next);
+                self.quantifier(start)?;
+                continue;
+            }
+            match next {
+                '(' => {
+                    self.open_group()?;
+                    continue;
+                }
+                ')' => {
+                    let group = self.open.pop().ok_or("unmatched closing `)`")?;
+                    self.out.push_str(group.close);
+                    self.flags = group.flags;
+                    self.quantifier(group.start)?;
+                    continue;
+                }
+                '|' => {
+                    self.out.push('|');
+                    continue;
+                }
+                '[' => {
+                    let body = self.class(0, true)?;
+                    self.push_class(&body);
+                }
+                '\\' => self.escape()?,
+                '.' => self.dot(),
+                '^' => self.line_start(),
+                '$' => self.line_end(self.flags.multiline),
+                '*' | '+' | '?' => return Err(format!("dangling meta character `{next}`")),
+                '{' => {
+                    // Java: nothing, repeated; a `{` without a number is an error in `quantifier`.
+                    self.out.push_str("(?:)");
+                    self.at -= 1;
+                }
+                other => self.literal(other),
+            }
+            self.quantifier(start)?;
+        }
+        if self.open.is_empty() {
+            Ok(())
+        } else {
+            Err("unclosed group".to_owned())
+        }
+    }
+
+    /// The next token that counts, which stays.
+    fn peek(&mut self) -> Option<Token> {
+        if self.flags.comments {
+            while let Some((next, false)) = self.tokens.get(self.at) {
+                match next {
+                    ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' => self.at += 1,
+                    '#' => {
+                        let ends = |token: &Token| self.is_line_end(token.0);
+                        let length = self.tokens[self.at..].iter().position(ends);
+                        self.at = length.map_or(self.tokens.len(), |length| self.at + length);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        self.tokens.get(self.at).copied()
+    }
+
+    fn is_line_end(&self, c: char) -> bool {
+        c == '\n' || !self.flags.unix_lines && matches!(c, '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    }
+
+    fn next(&mut self) -> Option<Token> {
+        let next = self.peek()?;
+        self.at += 1;
+        Some(next)
+    }
+
+    /// The next character if it is not quoted, without skipping comments.
+    fn raw(&self, ahead: usize) -> Option<char> {
+        self.tokens
+            .get(self.at + ahead)
+            .filter(|token| !token.1)
+            .map(|token| token.0)
+    }
+
+    fn eat(&mut self, wanted: char) -> bool {
+        let found = self.raw(0) == Some(wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn literal(&mut self, c: char) {
+        if self.flags.fold && self.flags.fold_unicode {
+            self.out.push_str("(?i:");
+            push_char(&mut self.out, c);
+            self.out.push(')');
+        } else if self.flags.fold && c.is_ascii_alphabetic() {
+            self.out
+                .extend(['[', c.to_ascii_lowercase(), c.to_ascii_uppercase(), ']']);
+        } else {
+            push_char(&mut self.out, c);
+        }
+    }
+
+    fn push_class(&mut self, body: &str) {
+        let folds = self.flags.fold && self.flags.fold_unicode;
+        self.out.push_str(if folds { "(?i:[" } else { "[" });
+        self.out.push_str(body);
+        self.out.push_str(if folds { "])" } else { "]" });
+    }
+
+    fn dot(&mut self) {
+        self.out
+            .push_str(&match (self.flags.dot_all, self.flags.unix_lines) {
+                (true, _) => "(?s:.)".to_owned(),
+                (false, true) => r"[^\n]".to_owned(),
+                (false, false) => format!("[^{LINE_ENDS}]"),
+            });
+    }
+
+    fn line_start(&mut self) {
+        if !self.flags.multiline {
+            self.out.push_str(r"(?:\A)");
+            return;
+        }
+        self.backtracks = true;
+        // After a line's end, but not at the end of the text nor inside `\r\n`.
+        self.out.push_str(if self.flags.unix_lines {
+            r"(?:\A|(?<=\n)(?!\z))"
+        } else {
+            r"(?:\A|(?<=[\n\x{85}\x{2028}\x{2029}])(?!\z)|(?<=\r)(?!\n|\z))"
+        });
+    }
+
+    /// `$`, or `\Z` with `multiline` false.
+    fn line_end(&mut self, multiline: bool) {
+        let inside_look_around = self.open.iter().any(|group| group.looks_around);
+        if !multiline && !inside_look_around && self.nothing_follows() {
+            // The whole text has to match, so that the line end before the end cannot stay over.
+            self.out.push_str(r"(?:\z)");
+            return;
+        }
+        self.backtracks = true;
+        self.out.push_str(match (multiline, self.flags.unix_lines) {
+            (true, true) => r"(?=\n|\z)",
+            (false, true) => r"(?=\n?\z)",
+            (true, false) => r"(?:(?=[\r\x{85}\x{2028}\x{2029}]|\z)|(?<!\r)(?=\n))",
+            (false, false) => r"(?:(?=\r\n\z|[\r\x{85}\x{2028}\x{2029}]\z|\z)|(?<!\r)(?=\n\z))",
+        });
+    }
+
+    /// Whether certainly nothing stands between here and the end of the pattern that could match text.
+    fn nothing_follows(&self) -> bool {
+        let mut at = self.at;
+        loop {
+            match self.tokens.get(at) {
+                None => return true,
+                Some((')', false)) => {
+                    at += 1;
+                    if matches!(self.tokens.get(at), Some(('*' | '+' | '?' | '{', false))) {
+                        return false;
+                    }
+                }
+                Some(('|', false)) => match self.end_of_group(at) {
+                    Some(end) => at = end,
+                    None => return false,
+                },
+                Some(_) => return false,
+            }
+        }
+    }
+
+    /// Where the group around `at` ends; `None` where telling would need the whole grammar.
+    fn end_of_group(&self, mut at: usize) -> Option<usize> {
+        let mut depth = 0;
+        loop {
+            match self.tokens.get(at) {
+                None => return Some(at),
+                Some((')', false)) if depth == 0 => return Some(at),
+                Some((')', false)) => depth -= 1,
+                Some(('(', false)) => depth += 1,
+                Some(('[' | '#', false)) => return None,
+                Some(('\\', false)) => at += 1,
+                Some(_) => {}
+            }
+            at += 1;
+        }
+    }
+
+    fn open_group(&mut self) -> Result<(), String> {
+        if self.open.len() >= NESTING_MAX {
+            return Err(format!("groups nested deeper than {NESTING_MAX}"));
+        }
+        let mut group = Group {
+            start: self.out.len(),
+            close: ")",
+            flags: self.flags,
+            looks_around: false,
+        };
+        if !self.eat('?') {
+            self.groups += 1;
+            self.out.push('(');
+            self.open.push(group);
+            return Ok(());
+        }
+        let mut look = |translator: &mut Self, opening: &str| {
+            group.looks_around = true;
+            group.close = "))";
+            translator.backtracks = true;
+            translator.out.push_str(opening);
+        };
+        match (self.raw(0), self.raw(1)) {
+            (Some(':'), _) => self.out.push_str("(?:"),
+            (Some('='), _) => look(self, "(?:(?="),
+            (Some('!'), _) => look(self, "(?:(?!"),
+            (Some('<'), Some('=')) => look(self, "(?:(?<="),
+            (Some('<'), Some('!')) => look(self, "(?:(?<!"),
+            (Some('>'), _) => {
+                self.backtracks = true;
+                self.out.push_str("(?>");
+            }
+            (Some('<'), _) => {
+                self.at += 1;
+                let name = self.group_name()?;
+                if self.names.iter().any(|(known, _)| *known == name) {
+                    return Err(format!("two groups are named {name:?}"));
+                }
+                self.groups += 1;
+                self.names.push((name, self.groups));
+                self.out.push('(');
+                self.open.push(group);
+                return Ok(());
+            }
+            _ => return self.inline_flags(group),
+        }
+        self.at += if self.raw(0) == Some('<') { 2 } else { 1 };
+        self.open.push(group);
+        Ok(())
+    }
+
+    /// Reads `name>`.
+    fn group_name(&mut self) -> Result<String, String> {
+        let mut name = String::new();
+        while let Some(c) = self.raw(0).filter(char::is_ascii_alphanumeric) {
+            name.push(c);
+            self.at += 1;
+        }
+        let valid = name.starts_with(|c: char| c.is_ascii_alphabetic()) && self.eat('>');
+        if valid {
+            Ok(name)
+        } else {
+            Err("malformed name of a group".to_owned())
+        }
+    }
+
+    /// Reads `i-s)`, which changes the flags of the group around, or `i-s:`, which opens one.
+    fn inline_flags(&mut self, group: Group) -> Result<(), String> {
+        let mut on = true;
+        loop {
+            let flag = self.raw(0).ok_or("unknown inline modifier")?;
+            self.at += 1;
+            let flags = &mut self.flags;
+            match flag {
+                '-' if on => on = false,
+                'i' => flags.fold = on,
+                'm' => flags.multiline = on,
+                's' => flags.dot_all = on,
+                'd' => flags.unix_lines = on,
+                'x' => flags.comments = on,
+                'u' => flags.fold_unicode = on,
+                'U' => {
+                    flags.unicode = on;
+                    flags.fold_unicode = on;
+                }
+                ')' => return Ok(()),
+                ':' => {
+                    self.out.push_str("(?:");
+                    self.open.push(group);
+                    return Ok(());
+                }
+                _ => return Err("unknown group type or inline modifier".to_owned()),
+            }
+        }
+    }
+
+    /// Reads what may repeat the atom that starts at `start` of the output.
+    fn quantifier(&mut self, start: usize) -> Result<(), String> {
+        let Some((next, false)) = self.peek() else {
+            return Ok(());
+        };
+        let repetition = match next {
+            '?' | '*' | '+' => {
+                self.at += 1;
+                next.to_string()
+            }
+            '{' => {
+                self.at += 1;
+                self.counts()?
+            }
+            _ => return Ok(()),
+        };
+        self.out.push_str(&repetition);
+        match self.peek() {
+            Some(('?', false)) => {
+                self.at += 1;
+                self.out.push('?');
+            }
+            Some(('+', false)) => {
+                self.at += 1;
+                self.backtracks = true;
+                self.out.insert_str(start, "(?>");
+                self.out.push(')');
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads `2}`, `2,}` or `2,5}`.
+    fn counts(&mut self) -> Result<String, String> {
+        let min = self.count()?.ok_or("illegal repetition")?;
+        let mut text = format!("{{{min}");
+        if self.eat(',') {
+            text.push(',');
+            if let Some(max) = self.count()? {
+                if max < min {
+                    return Err("illegal repetition range".to_owned());
+                }
+                text.push_str(&max.to_string());
+            }
+        }
+        if !self.eat('}') {
+            return Err("unclosed counted closure".to_owned());
+        }
+        text.push('}');
+        Ok(text)
+    }
+
+    fn count(&mut self) -> Result<Option<u32>, String> {
+        let mut digits = String::new();
+        while let Some(digit) = self.raw(0).filter(char::is_ascii_digit) {
+            digits.push(digit);
+            self.at += 1;
+        }
+        if digits.is_empty() {
+            return Ok(None);
+        }
+        let count = digits.parse().ok().filter(|count| *count <= 0x7fff_ffff);
+        count
+            .map(Some)
+            .ok_or_else(|| "illegal repetition range".to_owned())
+    }
+
+    /// Reads what follows a backslash outside of a class.
+    fn escape(&mut self) -> Result<(), String> {
+        let escaped = self.raw(0).ok_or("unexpected end after a backslash")?;
+        if let Some(body) = predefined(escaped, self.flags.unicode) {
+            self.at += 1;
+            self.push_class(&body);
+            return Ok(());
+        }
+        match escaped {
+            'p' | 'P' => {
+                let body = self.property()?;
+                self.push_class(&body);
+            }
+            // Java before 19 looks at Unicode letters here, as Rust does.
+            'b' | 'B' if self.raw(1) != Some('{') => {
+                self.push_escape(if escaped == 'b' { r"(?:\b)" } else { r"(?:\B)" })
+            }
+            'A' | 'G' => self.push_escape(r"(?:\A)"),
+            'z' => self.push_escape(r"(?:\z)"),
+            'Z' => {
+                self.at += 1;
+                self.line_end(false);
+            }
+            'R' => self.push_escape(r"(?:\r\n|[\n\x0B\x0C\r\x{85}\x{2028}\x{2029}])"),
+            '1'..='9' => self.numbered_reference(),
+            'k' => {
+                self.at += 1;
+                if !self.eat('<') {
+                    return Err("`\\k` is not followed by `<`".to_owned());
+                }
+                let name = self.group_name()?;
+                let number = self
+                    .names
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, number)| *number);
+                self.reference(number.ok_or_else(|| format!("no group is named {name:?}"))?);
+            }
+            _ => {
+                let c = self.escaped_char()?;
+                self.literal(c);
+            }
+        }
+        Ok(())
+    }
+
+    fn push_escape(&mut self, text: &str) {
+        self.at += 1;
+        self.out.push_str(text);
+    }
+
+    /// Reads a number; more digits belong to it as long as there are that many groups.
+    fn numbered_reference(&mut self) {
+        let mut number = 0;
+        while let Some(digit) = self.raw(0).and_then(|c| c.to_digit(10)) {
+            let longer = number * 10 + digit as usize;
+            if number != 0 && longer > self.groups {
+                break;
+            }
+            number = longer;
+            self.at += 1;
+        }
+        if number > self.groups {
+            // Java: a group that is not there never matches.
+            self.out.push_str("[a&&b]");
+        } else {
+            self.reference(number);
+        }
+    }
+
+    fn reference(&mut self, number: usize) {
+        self.backtracks = true;
+        self.out.push_str(&if self.flags.fold {
+            format!(r"(?i:\{number})")
+        } else {
+            format!(r"(?:\{number})")
+        });
+    }
+
+    /// Reads `p{name}` or `pL` and gives the class.
+    fn property(&mut self) -> Result<String, String> {
+        let negated = self.raw(0) == Some('P');
+        self.at += 1;
+        let mut name = String::new();
+        if self.eat('{') {
+            loop {
+                let c = self.raw(0).ok_or("unclosed character family")?;
+                self.at += 1;
+                if c == '}' {
+                    break;
+                }
+                name.push(c);
+            }
+        } else {
+            name.push(self.raw(0).ok_or("unknown character property")?);
+            self.at += 1;
+        }
+        property(&name, negated, self.flags.fold)
+    }
+
+    /// Reads an escape that stands for one character.
+    fn escaped_char(&mut self) -> Result<char, String> {
+        let (escaped, quoted) = *self
+            .tokens
+            .get(self.at)
+            .ok_or("unexpected end after a backslash")?;
+        self.at += 1;
+        Ok(match escaped {
+            _ if quoted => return Err("illegal escape sequence".to_owned()),
+            't' => '\t',
+            'n' => '\n',
+            'r' => '\r',
+            'f' => '\u{c}',
+            'a' => '\u{7}',
+            'e' => '\u{1b}',
+            'c' => {
+                let c = self
+                    .tokens
+                    .get(self.at)
+                    .ok_or("illegal control escape sequence")?
+                    .0;
+                self.at += 1;
+                char::from_u32(u32::from(c) ^ 64).ok_or("illegal control escape sequence")?
+            }
+            '0' => self.octal()?,
+            'x' if self.eat('{') => {
+                let code = self.hexadecimal(6)?;
+                if !self.eat('}') {
+                    return Err("unclosed hexadecimal escape sequence".to_owned());
+                }
+                char::from_u32(code).ok_or("hexadecimal codepoint is too big")?
+            }
+            'x' => {
+                let code = self.exactly(2)?;
+                char::from_u32(code).ok_or("illegal hexadecimal escape sequence")?
+            }
+            'u' => self.utf16_escape()?,
+            c if c.is_ascii_alphanumeric() => {
+                return Err(format!("illegal or unsupported escape sequence `\\{c}`"));
+            }
+            c => c,
+        })
+    }
+
+    fn octal(&mut self) -> Result<char, String> {
+        let mut code = 0;
+        let mut digits = 0;
+        while let Some(digit) = self.raw(0).and_then(|c| c.to_digit(8)).filter(|_| digits < 3) {
+            if digits == 2 && code * 8 + digit > 0o377 {
+                break;
+            }
+            code = code * 8 + digit;
+            digits += 1;
+            self.at += 1;
+        }
+        let known = char::from_u32(code).filter(|_| digits > 0);
+        known.ok_or_else(|| "illegal octal escape sequence".to_owned())
+    }
+
+    fn utf16_escape(&mut self) -> Result<char, String> {
+        let high = self.exactly(4)?;
+        let mut code = high;
+        if (0xD800..0xDC00).contains(&high) && self.raw(0) == Some('\\') && self.raw(1) == Some('u') {
+            self.at += 2;
+            let low = self.exactly(4)?;
+            code = 0x1_0000 + ((high - 0xD800) << 10) + low.wrapping_sub(0xDC00);
+        }
+        char::from_u32(code).ok_or_else(|| "a lone surrogate is no character".to_owned())
+    }
+
+    fn exactly(&mut self, digits: usize) -> Result<u32, String> {
+        let start = self.at;
+        let code = self.hexadecimal(digits)?;
+        if self.at - start == digits {
+            Ok(code)
+        } else {
+            Err("illegal hexadecimal escape sequence".to_owned())
+        }
+    }
+
+    fn hexadecimal(&mut self, digits_max: usize) -> Result<u32, String> {
+        let start = self.at;
+        let mut code = 0;
+        while let Some(digit) = self
+            .raw(0)
+            .and_then(|c| c.to_digit(16))
+            .filter(|_| self.at - start < digits_max)
+        {
+            code = code * 16 + digit;
+            self.at += 1;
+        }
+        if self.at > start {
+            Ok(code)
+        } else {
+            Err("illegal hexadecimal escape sequence".to_owned())
+        }
+    }
+
+    /// Reads a class up to its bracket (taken if `consume`) and gives the inside of a Rust class.
+    ///
+    /// Follows the reading order of Java's parser, where `&&` binds weakest and a `]` or `^` is literal
+    /// depending on what came before.
+    fn class(&mut self, depth: usize, consume: bool) -> Result<String, String> {
+        if depth >= NESTING_MAX {
+            return Err(format!("classes nested deeper than {NESTING_MAX}"));
+        }
+        let negated = consume && self.peek() == Some(('^', false));
+        self.at += usize::from(negated);
+        let mut body = String::new();
+        loop {
+            let next = self.peek().ok_or("unclosed character class")?;
+            match next {
+                ('[', false) => {
+                    self.at += 1;
+                    let nested = self.class(depth + 1, true)?;
+                    body.push_str(&nested);
+                }
+                ('&', false) if self.raw(1) == Some('&') => {
+                    self.at += 2;
+                    let right = self.right_of_intersection(depth)?;
+                    body = match (body.is_empty(), right.is_empty()) {
+                        (true, true) => return Err("bad class syntax".to_owned()),
+                        (true, false) => right,
+                        (false, true) => body,
+                        (false, false) => format!("[[{body}]&&[{right}]]"),
+                    };
+                }
+                (']', false) if !body.is_empty() => {
+                    self.at += usize::from(consume);
+                    return Ok(if negated { format!("[^{body}]") } else { body });
+                }
+                _ => self.class_item(&mut body)?,
+            }
+        }
+    }
+
+    fn right_of_intersection(&mut self, depth: usize) -> Result<String, String> {
+        let mut right = String::new();
+        loop {
+            match self.peek().ok_or("unclosed character class")? {
+                (']' | '&', false) => return Ok(right),
+                ('[', false) => {
+                    self.at += 1;
+                    right.push_str(&self.class(depth + 1, true)?);
+                }
+                _ => right.push_str(&self.class(depth + 1, false)?),
+            }
+        }
+    }
+
+    /// Reads a character, a range, or an escape of a class.
+    fn class_item(&mut self, body: &mut String) -> Result<(), String> {
+        let Some((mut first, quoted)) = self.next() else {
+            return Err("unclosed character class".to_owned());
+        };
+        if !quoted && first == '\\' {
+            let escaped = self.raw(0).ok_or("unexpected end after a backslash")?;
+            if let Some(class) = predefined(escaped, self.flags.unicode) {
+                self.at += 1;
+                body.push_str(&class);
+                return Ok(());
+            }
+            if matches!(escaped, 'p' | 'P') {
+                body.push_str(&self.property()?);
+                return Ok(());
+            }
+            first = self.escaped_char()?;
+        }
+        let mut last = first;
+        let ranges = self.peek() == Some(('-', false)) && !matches!(self.raw(1), Some('[' | ']'));
+        if ranges {
+            self.at += 1;
+            let (next, quoted) = self.next().ok_or("unclosed character class")?;
+            last = if !quoted && next == '\\' {
+                self.escaped_char()?
+            } else {
+                next
+            };
+            if last < first {
+                return Err("illegal character range".to_owned());
+            }
+        }
+        push_range(body, first, last);
+        if self.flags.fold {
+            for (a, z) in [('a', 'z'), ('A', 'Z')] {
+                let (from, to) = (first.max(a), last.min(z));
+                if from <= to {
+                    let other = |c: char| {
+                        if c.is_ascii_lowercase() {
+                            c.to_ascii_uppercase()
+                        } else {
+                            c.to_ascii_lowercase()
+                        }
+                    };
+                    push_range(body, other(from), other(to));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push_range(body: &mut String, first: char, last: char) {
+    push_char(body, first);
+    if last != first {
+        body.push('-');
+        push_char(body, last);
+    }
+}
+
+/// Appends a literal character so that no dialect reads more into it.
+fn push_char(out: &mut String, c: char) {
+    if c.is_ascii_alphanumeric() {
+        out.push(c);
+    } else {
+        out.push_str(&format!(r"\x{{{:X}}}", u32::from(c)));
+    }
+}

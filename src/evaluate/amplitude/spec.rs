@@ -1,0 +1,268 @@
+//! The JSON of a flag, read and checked (AE 1): what is here can be evaluated.
+//!
+//! Unknown members are ignored at every level. Null and absent are the same. Numbers and booleans stand
+//! for their literal text where texts are expected; nothing else is coerced.
+
+use std::fmt::Display;
+
+use crate::evaluate::json::{Kind, Value};
+
+/// A flag as the configuration gives it.
+#[derive(Debug)]
+pub(super) struct FlagSpec<'d> {
+    pub(super) key: &'d str,
+    pub(super) variants: Vec<(&'d str, VariantSpec<'d>)>,
+    pub(super) segments: Vec<SegmentSpec<'d>>,
+    pub(super) dependencies: Vec<&'d str>,
+    pub(super) metadata: Option<Value<'d>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VariantSpec<'d> {
+    pub(super) key: &'d str,
+    pub(super) value: Option<Value<'d>>,
+    pub(super) payload: Option<Value<'d>>,
+    pub(super) metadata: Option<Value<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct SegmentSpec<'d> {
+    pub(super) bucket: Option<BucketSpec<'d>>,
+    /// `None`: matches always.
+    pub(super) conditions: Option<Vec<Vec<ConditionSpec<'d>>>>,
+    pub(super) variant: Option<&'d str>,
+    pub(super) metadata: Option<Value<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct ConditionSpec<'d> {
+    pub(super) selector: Vec<&'d str>,
+    pub(super) op: &'d str,
+    pub(super) values: Vec<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct BucketSpec<'d> {
+    pub(super) selector: Vec<&'d str>,
+    pub(super) salt: &'d str,
+    pub(super) allocations: Vec<AllocationSpec<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct AllocationSpec<'d> {
+    pub(super) range: (i64, i64),
+    pub(super) distributions: Vec<(&'d str, (i64, i64))>,
+}
+
+/// What is wrong with a flag, and where inside it.
+#[derive(Debug)]
+pub(super) struct Malformed {
+    place: String,
+    what: &'static str,
+}
+
+impl Malformed {
+    fn new(place: impl Display, what: &'static str) -> Self {
+        Self {
+            place: place.to_string(),
+            what,
+        }
+    }
+
+    fn within(mut self, place: impl Display) -> Self {
+        let dot = if self.place.starts_with('[') { "" } else { "." };
+        self.place = format!("{place}{dot}{}", self.place);
+        self
+    }
+}
+
+impl Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.place, self.what)
+    }
+}
+
+type Read<T> = Result<T, Malformed>;
+
+impl<'d> FlagSpec<'d> {
+    /// Reads a flag whose key is known already.
+    pub(super) fn read(key: &'d str, flag: Value<'d>) -> Read<Self> {
+        let variants = required(flag, "variants")?;
+        if variants.kind() != Kind::Object {
+            return Err(Malformed::new("variants", "is no object"));
+        }
+        let variants = variants.members().map(|(name, variant)| {
+            let read = VariantSpec::read(name, variant);
+            read.map(|read| (name, read))
+                .map_err(|error| error.within(format_args!("variants.{name}")))
+        });
+        let dependencies = match optional(flag, "dependencies") {
+            Some(list) => texts(list, "dependencies")?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            key,
+            variants: variants.collect::<Read<_>>()?,
+            segments: list(required(flag, "segments")?, "segments", SegmentSpec::read)?,
+            dependencies,
+            metadata: object(flag, "metadata")?,
+        })
+    }
+}
+
+impl<'d> VariantSpec<'d> {
+    fn read(name: &'d str, variant: Value<'d>) -> Read<Self> {
+        expect_object(variant)?;
+        let key = match optional(variant, "key") {
+            Some(key) => text(key).ok_or(Malformed::new("key", "is no text"))?,
+            // Kotlin refuses it; the other engines do not, and the name in the map says what is meant.
+            None => name,
+        };
+        Ok(Self {
+            key,
+            value: optional(variant, "value"),
+            payload: optional(variant, "payload"),
+            metadata: object(variant, "metadata")?,
+        })
+    }
+}
+
+impl<'d> SegmentSpec<'d> {
+    fn read(segment: Value<'d>) -> Read<Self> {
+        expect_object(segment)?;
+        let bucket = match optional(segment, "bucket") {
+            Some(bucket) => Some(BucketSpec::read(bucket).map_err(|error| error.within("bucket"))?),
+            None => None,
+        };
+        let group = |group| list(group, "", ConditionSpec::read);
+        let conditions = match optional(segment, "conditions") {
+            Some(groups) => Some(list(groups, "conditions", group)?),
+            None => None,
+        };
+        let variant = match optional(segment, "variant") {
+            Some(variant) => Some(text(variant).ok_or(Malformed::new("variant", "is no text"))?),
+            None => None,
+        };
+        Ok(Self {
+            bucket,
+            conditions,
+            variant,
+            metadata: object(segment, "metadata")?,
+        })
+    }
+}
+
+impl<'d> ConditionSpec<'d> {
+    fn read(condition: Value<'d>) -> Read<Self> {
+        expect_object(condition)?;
+        Ok(Self {
+            selector: texts(required(condition, "selector")?, "selector")?,
+            op: required_text(condition, "op")?,
+            values: texts(required(condition, "values")?, "values")?,
+        })
+    }
+}
+
+impl<'d> BucketSpec<'d> {
+    fn read(bucket: Value<'d>) -> Read<Self> {
+        expect_object(bucket)?;
+        Ok(Self {
+            selector: texts(required(bucket, "selector")?, "selector")?,
+            salt: required_text(bucket, "salt")?,
+            allocations: list(
+                required(bucket, "allocations")?,
+                "allocations",
+                AllocationSpec::read,
+            )?,
+        })
+    }
+}
+
+impl<'d> AllocationSpec<'d> {
+    fn read(allocation: Value<'d>) -> Read<Self> {
+        expect_object(allocation)?;
+        let distribution = |distribution| {
+            expect_object(distribution)?;
+            Ok((required_text(distribution, "variant")?, range(distribution)?))
+        };
+        let distributions = list(
+            required(allocation, "distributions")?,
+            "distributions",
+            distribution,
+        )?;
+        Ok(Self {
+            range: range(allocation)?,
+            distributions,
+        })
+    }
+}
+
+fn optional<'d>(object: Value<'d>, name: &str) -> Option<Value<'d>> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
+fn required<'d>(object: Value<'d>, name: &'static str) -> Read<Value<'d>> {
+    optional(object, name).ok_or(Malformed::new(name, "is missing"))
+}
+
+fn required_text<'d>(object: Value<'d>, name: &'static str) -> Read<&'d str> {
+    text(required(object, name)?).ok_or(Malformed::new(name, "is no text"))
+}
+
+fn expect_object(value: Value<'_>) -> Read<()> {
+    if value.kind() == Kind::Object {
+        Ok(())
+    } else {
+        Err(Malformed::new("it", "is no object"))
+    }
+}
+
+fn object<'d>(value: Value<'d>, name: &'static str) -> Read<Option<Value<'d>>> {
+    match optional(value, name) {
+        Some(found) if found.kind() != Kind::Object => Err(Malformed::new(name, "is no object")),
+        found => Ok(found),
+    }
+}
+
+fn list<'d, T>(
+    list: Value<'d>,
+    name: &'static str,
+    mut read: impl FnMut(Value<'d>) -> Read<T>,
+) -> Read<Vec<T>> {
+    if list.kind() != Kind::Array {
+        return Err(Malformed::new(
+            if name.is_empty() { "it" } else { name },
+            "is no array",
+        ));
+    }
+    let element = |(at, element)| read(element).map_err(|error| error.within(format_args!("{name}[{at}]")));
+    list.elements().enumerate().map(element).collect()
+}
+
+fn texts<'d>(value: Value<'d>, name: &'static str) -> Read<Vec<&'d str>> {
+    list(value, name, |element| {
+        text(element).ok_or(Malformed::new("it", "is no text"))
+    })
+}
+
+/// A text, or the literal of a number or boolean.
+pub(super) fn text(value: Value<'_>) -> Option<&str> {
+    match value.kind() {
+        Kind::String => value.as_str(),
+        Kind::Number => value.as_number(),
+        Kind::Bool => value.as_bool().map(|truth| if truth { "true" } else { "false" }),
+        Kind::Null | Kind::Array | Kind::Object => None,
+    }
+}
+
+/// Two integers, start and end; what follows them is ignored.
+fn range(object: Value<'_>) -> Read<(i64, i64)> {
+    let bounds = list(required(object, "range")?, "range", |bound| {
+        let integer = bound.as_number().and_then(super::number::integer);
+        integer.ok_or(Malformed::new("it", "is no integer"))
+    })?;
+    match bounds[..] {
+        [start, end, ..] => Ok((start, end)),
+        _ => Err(Malformed::new("range", "holds less than two integers")),
+    }
+}

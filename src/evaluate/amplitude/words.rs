@@ -1,0 +1,127 @@
+//! Sets of texts, for looking up only: the values of a condition and the members that selectors name.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::property::{List, boolean_word};
+
+/// Up to this many words are compared one by one.
+const FEW: usize = 8;
+
+/// A map from texts of the flag configuration, looked up with texts of users.
+pub(super) type WordMap<V> = HashMap<Box<str>, V, BuildHasherDefault<WordHasher>>;
+
+/// A quick hash. What goes into the maps comes from the flag configuration, so that users cannot choose
+/// texts that collide.
+#[derive(Debug, Default)]
+pub(super) struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut hash = self.0 ^ bytes.len() as u64;
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER);
+            hash ^= hash >> 29;
+        }
+        self.0 = hash;
+    }
+
+    fn write_u8(&mut self, _: u8) {
+        // The terminator of a `str`: the length is hashed already.
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The `values` of a condition: a set.
+#[derive(Debug)]
+pub(super) struct Values {
+    words: Box<[Box<str>]>,
+    /// Filled for sets that are not few.
+    index: HashSet<Box<str>, BuildHasherDefault<WordHasher>>,
+    has_true: bool,
+    has_false: bool,
+    /// How many words are no boolean ones.
+    plain: usize,
+}
+
+impl Values {
+    /// The set of `words`; repeated ones collapse.
+    pub(super) fn new(words: impl IntoIterator<Item = Box<str>>) -> Self {
+        let mut seen = HashSet::new();
+        let words: Box<[Box<str>]> = words
+            .into_iter()
+            .filter(|word| seen.insert(word.clone()))
+            .collect();
+        let index = if words.len() > FEW {
+            words.iter().cloned().collect()
+        } else {
+            HashSet::default()
+        };
+        let has = |boolean| words.iter().any(|word| boolean_word(word) == Some(boolean));
+        let plain = words.iter().filter(|word| boolean_word(word).is_none()).count();
+        Self {
+            has_true: has(true),
+            has_false: has(false),
+            plain,
+            index,
+            words,
+        }
+    }
+
+    /// The distinct words, in the order of the configuration.
+    pub(super) fn words(&self) -> &[Box<str>] {
+        &self.words
+    }
+
+    /// Whether `text` is one of the words, exactly.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        if self.words.len() <= FEW {
+            self.words.iter().any(|word| **word == *text)
+        } else {
+            self.index.contains(text)
+        }
+    }
+
+    /// The rule of `is`: boolean words match each other ignoring case, everything else exactly.
+    pub(super) fn is(&self, text: &str) -> bool {
+        if self.has_true || self.has_false {
+            match boolean_word(text) {
+                Some(true) => return self.has_true,
+                Some(false) => return self.has_false,
+                None => {}
+            }
+        }
+        self.contains(text)
+    }
+
+    /// Whether `list` and these are the same set of exact texts.
+    pub(super) fn equal(&self, list: &List<'_>) -> bool {
+        list.elements.len() == self.words.len() && list.elements.iter().all(|element| self.contains(element))
+    }
+
+    /// Whether every word is in `list` (by the rule of `is`), which has at least as many elements.
+    pub(super) fn all_in(&self, list: &List<'_>) -> bool {
+        list.elements.len() >= self.words.len()
+            && (list.has_true || !self.has_true)
+            && (list.has_false || !self.has_false)
+            && self.plain_in(list).count() == self.plain
+    }
+
+    /// Whether some word is in `list` (by the rule of `is`).
+    pub(super) fn any_in(&self, list: &List<'_>) -> bool {
+        (list.has_true && self.has_true)
+            || (list.has_false && self.has_false)
+            || self.plain_in(list).next().is_some()
+    }
+
+    fn plain_in<'l>(&'l self, list: &'l List<'_>) -> impl Iterator<Item = &'l str> {
+        let is_plain = |element: &&str| boolean_word(element).is_none() && self.contains(element);
+        list.elements.iter().map(|element| &**element).filter(is_plain)
+    }
+}
