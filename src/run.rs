@@ -304,7 +304,7 @@ fn environments(
                 let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
                 let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
                 for problem in data.set.problems() {
-                    tracing::warn!(environment = settings.name, "a flag of {} is left out: {problem}", path.display());
+                    tracing::warn!(environment = settings.name, flag = %problem.flag, "{}: {}", path.display(), problem.detail);
                 }
                 Some(Arc::new(data))
             }

@@ -58,7 +58,8 @@ impl UpstreamObserver {
 impl Observer for UpstreamObserver {
     fn exchanged(&self, origin: &Origin, operation: Operation, outcome: Outcome, took: Duration) {
         let Some(cells) = self.cells.get(origin.base()) else { return };
-        if outcome == Outcome::CircuitOpen {
+        // A full gate is told as a cancelled attempt that took no time.
+        if outcome == Outcome::CircuitOpen || (outcome == Outcome::Cancelled && took.is_zero()) {
             cells.not_tried(operation, outcome);
         } else {
             cells.started();

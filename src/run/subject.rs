@@ -283,7 +283,7 @@ fn deployment_status(environment: &Environment, deployment: Option<&Arc<Deployme
         last_sync: deployment.and_then(|it| it.last_sync()),
         last_change: deployment.and_then(|it| it.last_change()),
         bad_flags: data.map_or_else(Vec::new, |data| {
-            data.set.problems().iter().map(|problem| (problem.flag.to_string(), problem.to_string())).collect()
+            data.set.problems().iter().map(|problem| (problem.flag.clone(), problem.detail.clone())).collect()
         }),
     }
 }

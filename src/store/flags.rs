@@ -50,7 +50,7 @@ impl FlagData {
             if out.len() > 1 {
                 out.push(b',');
             }
-            out.extend_from_slice(flag.text);
+            out.extend_from_slice(flag.text.as_bytes());
         }
         out.push(b']');
         out.into()

@@ -303,7 +303,7 @@ fn report(
             let Some(data) = flags.evaluation() else { return };
             tracing::info!(environment = &*environment.name, key = %key.hint(), flags = data.set.len(), remote = flags.remote.is_some(), "flags synced");
             for problem in data.set.problems() {
-                tracing::warn!(environment = &*environment.name, flag = %problem.flag, "a flag cannot be evaluated here as upstream would: {problem}");
+                tracing::warn!(environment = &*environment.name, flag = %problem.flag, "a flag cannot be evaluated here as upstream would: {}", problem.detail);
             }
         }
         Ok(_) => {

@@ -22,7 +22,7 @@ use crate::upstream::{Gate, Limits, Origin, UpstreamError};
 use super::Landed;
 
 /// Nesting that an answer may have; payloads are free-form.
-const ANSWER_DEPTH_MAX: usize = 512;
+pub(super) const ANSWER_DEPTH_MAX: usize = 512;
 
 /// What an exchange with upstream means.
 #[derive(Debug)]
