@@ -89,6 +89,7 @@ fn environment(out: &mut String, environment: &Environment) {
         Some(urls) => upstreams(out, urls),
     }
     let keys = match (environment.deployment_keys.len(), environment.learn_keys) {
+        _ if environment.bootstrap_file.is_some() => "any, because of the flags file".to_owned(),
         (0, true) => "learnt from traffic".to_owned(),
         (0, false) => "none".to_owned(),
         (count, true) => format!("{count} configured, others learnt from traffic"),
@@ -175,5 +176,54 @@ fn counted(count: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{count} {noun}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load_text;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_was_understood() {
+        let text = "mode: shared\nworkers: 1\nenvironments:\n- {name: a, region: eu, deployment_keys: [k1]}\n\
+                    - {name: b, urls: none, bootstrap_file: /dev/null, learn_keys: false}\n";
+        let summary = summary(&load_text(text).unwrap().config);
+        assert_eq!(
+            summary,
+            "The configuration is valid.\n\
+             \n\
+             files        none\n\
+             mode         shared, 1 worker\n\
+             data         0.0.0.0:3546\n\
+             admin        127.0.0.1:3547\n\
+             cache        256MiB (no memory limit known)\n\
+             \n\
+             environment  a (Amplitude)\n  \
+               upstream   https://api.lab.eu.amplitude.com (eval)\n  \
+               upstream   https://flag.lab.eu.amplitude.com (flags)\n  \
+               upstream   https://stream.lab.eu.amplitude.com (stream)\n  \
+               upstream   https://cohort-v2.lab.eu.amplitude.com (cohort)\n  \
+               upstream   https://experiment.eu.amplitude.com (management)\n  \
+               upstream   https://api.eu.amplitude.com (analytics)\n  \
+               keys       1 configured, no others\n  \
+               evaluation remote: here when upstream fails or is late\n\
+             \n\
+             environment  b (Amplitude)\n  \
+               upstream   none\n  \
+               keys       any, because of the flags file\n  \
+               evaluation remote: here when upstream fails or is late\n  \
+               flags      /dev/null\n"
+        );
+    }
+
+    #[test]
+    fn every_host_is_tried_once() {
+        let config =
+            load_text("environments: [{urls: {eval: http://a, flags: http://a/x, stream: https://a}}]");
+        let hosts = hosts(&config.unwrap().config);
+        assert_eq!(hosts[..2], [("a".to_owned(), 80), ("a".to_owned(), 443)]);
+        assert_eq!(hosts.len(), 5);
     }
 }

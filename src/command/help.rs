@@ -158,3 +158,19 @@ Print the version, and the revision it was built from if that is known.
 
 Usage: flagside version
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_fit_80_columns_and_say_how_to_use_the_command() {
+        for text in [FLAGSIDE, RUN, DEMO, EVALUATE, CHECK, PRINT_CONFIG, PROBE, VERSION] {
+            assert!(text.contains("\nUsage: flagside"), "{text}");
+            assert!(text.ends_with('\n'));
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line}");
+            }
+        }
+    }
+}

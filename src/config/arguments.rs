@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::BaseUrl;
-use super::fault::{Fault, Origin, looks_secret};
+use super::fault::{Fault, Origin, Problem, looks_secret};
 use super::settings::{self, Kind, SETTINGS};
 use super::suggest::nearest;
 use super::tree::{self, Node, Step, Value};
@@ -32,7 +32,7 @@ const PLAIN: [(&str, &str); 7] = [
 const BASES: [&str; 6] = ["eval", "flags", "stream", "cohort", "management", "analytics"];
 
 /// A text from a variable or option as the kind of setting wants it: lists as JSON, or by commas and lines.
-pub(super) fn value(kind: Kind, text: &str, origin: &Origin) -> Result<Node, Fault> {
+pub(super) fn value(kind: Kind, text: &str, origin: &Origin) -> Result<Node, Problem> {
     if !kind.is_list() {
         return Ok(Node::text(text, origin));
     }
@@ -42,7 +42,7 @@ pub(super) fn value(kind: Kind, text: &str, origin: &Origin) -> Result<Node, Fau
     }
     match yaml::read_value(text, origin) {
         (node, faults) if faults.is_empty() && matches!(node.value, Value::List(_)) => Ok(node),
-        _ => Err(Fault::new(origin, "", "not a JSON list").expected(kind.to_string())),
+        _ => Err(Problem::new("not a JSON list").expected(kind.to_string())),
     }
 }
 
@@ -110,7 +110,7 @@ struct Applied<'a> {
 impl Applied<'_> {
     fn place(&mut self, path: &[Step], node: Node) {
         if let Err(fault) = self.root.place(path, node) {
-            self.faults.push(fault);
+            self.faults.push(*fault);
         }
     }
 
@@ -165,7 +165,7 @@ impl Applied<'_> {
                     self.place(&path, Node::text(url.to_string(), &origin));
                 }
             }
-            Err(fault) => self.faults.push(Fault { origin, ..fault }),
+            Err(fault) => self.faults.push(fault.at(&origin, "")),
         }
     }
 
@@ -198,12 +198,7 @@ impl Applied<'_> {
         let node = match kind {
             Some(kind) => match value(kind, given, &origin) {
                 Ok(node) => node,
-                Err(fault) => {
-                    return self.faults.push(Fault {
-                        path: printed,
-                        ..fault
-                    });
-                }
+                Err(problem) => return self.faults.push(problem.at(&origin, printed)),
             },
             None if pattern == "environments" => {
                 let (node, faults) = yaml::read_value(given, &origin);

@@ -13,7 +13,7 @@ use super::{
     Backend, BaseUrl, Cache, Config, Drain, Environment, Evaluation, Keys, Level, Listen, Log, LogFormat,
     Mode, Readiness, Secret, Sync, Upstream, Urls, arguments, values,
 };
-use super::{fault::Fault, settings::Kind};
+use super::{fault::Problem, settings::Kind};
 
 const DATA_PORT: u16 = 3546;
 const ADMIN_PORT: u16 = 3547;
@@ -142,7 +142,7 @@ fn deployment_keys(reader: &mut Reader<'_>, at: usize) -> Vec<Secret> {
     let keys = match (listed, from_file) {
         (Some(listed), _) => listed,
         (None, Some((text, _))) => {
-            let parsed: Result<Vec<Secret>, Fault> = arguments::split_list(&text)
+            let parsed: Result<Vec<Secret>, Problem> = arguments::split_list(&text)
                 .map(|key| values::key(Kind::Secrets, key))
                 .collect();
             parsed.unwrap_or_else(|fault| {

@@ -48,15 +48,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong, or doubtful, with the configuration.
+/// What is wrong with a value, wherever it stands.
 ///
-/// Prints as `origin path: what (got X); expected Y; did you mean Z?`, without the parts that it lacks.
+/// Prints as `what (got X); expected Y; did you mean Z?`, without the parts that it lacks.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Fault {
-    /// Where the value stands.
-    pub origin: Origin,
-    /// The setting, such as `environments[0].urls.eval`; empty when no setting is concerned.
-    pub path: String,
+pub struct Problem {
     /// What is wrong, without the value.
     pub what: String,
     /// The value as given: shortened, and never one that looks like a secret.
@@ -67,12 +63,22 @@ pub struct Fault {
     pub meant: Option<String>,
 }
 
-impl Fault {
-    /// A fault at `origin`, about the setting `path`.
-    pub(crate) fn new(origin: &Origin, path: &str, what: impl Into<String>) -> Self {
+/// One thing that is wrong, or doubtful, with the configuration.
+///
+/// Prints as `origin path: ` and the problem.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Fault {
+    /// Where the value stands.
+    pub origin: Origin,
+    /// The setting, such as `environments[0].urls.eval`; empty when no setting is concerned.
+    pub path: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl Problem {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self {
-            origin: origin.clone(),
-            path: path.to_owned(),
             what: what.into(),
             ..Self::default()
         }
@@ -95,16 +101,50 @@ impl Fault {
         self.meant = text.map(Into::into);
         self
     }
+
+    /// The problem in its place.
+    pub(crate) fn at(self, origin: &Origin, path: impl Into<String>) -> Fault {
+        Fault {
+            origin: origin.clone(),
+            path: path.into(),
+            problem: self,
+        }
+    }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.origin, self.path.as_str()) {
-            (Origin::Default, "") => {}
-            (Origin::Default, path) => write!(f, "{path}: ")?,
-            (origin, "") => write!(f, "{origin}: ")?,
-            (origin, path) => write!(f, "{origin} {path}: ")?,
+impl Fault {
+    /// A fault at `origin`, about the setting `path`.
+    pub(crate) fn new(origin: &Origin, path: &str, what: impl Into<String>) -> Self {
+        Problem::new(what).at(origin, path)
+    }
+
+    /// Adds the value as given.
+    pub(crate) fn got(self, value: &str) -> Self {
+        Self {
+            problem: self.problem.got(value),
+            ..self
         }
+    }
+
+    /// Adds what would be right.
+    pub(crate) fn expected(self, text: impl Into<String>) -> Self {
+        Self {
+            problem: self.problem.expected(text),
+            ..self
+        }
+    }
+
+    /// Adds the likely intention, if there is one.
+    pub(crate) fn meant(self, text: Option<impl Into<String>>) -> Self {
+        Self {
+            problem: self.problem.meant(text),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if let Some(got) = &self.got {
             write!(f, " (got {got})")?;
@@ -116,6 +156,18 @@ impl fmt::Display for Fault {
             write!(f, "; did you mean {meant}?")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.origin, self.path.as_str()) {
+            (Origin::Default, "") => {}
+            (Origin::Default, path) => write!(f, "{path}: ")?,
+            (origin, "") => write!(f, "{origin}: ")?,
+            (origin, path) => write!(f, "{origin} {path}: ")?,
+        }
+        self.problem.fmt(f)
     }
 }
 

@@ -287,7 +287,7 @@ fn place(root: &mut Node, path: &[Step], node: Node, faults: &mut Vec<Fault>) {
         }
     }
     if let Err(fault) = root.place(path, node) {
-        faults.push(fault);
+        faults.push(*fault);
     }
 }
 
@@ -312,3 +312,6 @@ fn key_files(root: &Node, reader: &mut Reader<'_>) -> BTreeMap<usize, PathBuf> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use arguments::Arguments;
-pub use fault::{Fault, Origin};
+pub use fault::{Fault, Origin, Problem};
 pub use load::{DEFAULT_FILE, Loaded, Rejected, Sources, load, load_text};
 pub use machine::Machine;
 pub use print::print;

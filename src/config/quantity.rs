@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::{Fault, Origin};
+use super::fault::Problem;
 
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
@@ -29,15 +29,11 @@ const SIZE_FORM: &str = "a size such as 64MiB or 64MB";
 ///
 /// # Errors
 ///
-/// A [`Fault`] without origin and path for anything else, a number without unit included.
-pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
+/// A [`Problem`] for anything else, a number without unit included.
+pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
     let text = text.trim();
     let (number, unit) = split(text);
-    let fault = |what: &str| {
-        Fault::new(&Origin::Default, "", what)
-            .got(text)
-            .expected(DURATION_FORM)
-    };
+    let fault = |what: &str| Problem::new(what).got(text).expected(DURATION_FORM);
     if number.is_empty() {
         return Err(fault("not a duration"));
     }
@@ -84,7 +80,7 @@ pub fn format_duration(duration: Duration) -> String {
     let mut best = format!("{total}ms");
     for (unit, factor) in &DURATION_UNITS {
         let count = total / u128::from(*factor);
-        if total % u128::from(*factor) == 0 && (*unit != "d" || count > 1) {
+        if total.is_multiple_of(u128::from(*factor)) && (*unit != "d" || count > 1) {
             best = format!("{count}{unit}");
         }
     }
@@ -95,15 +91,11 @@ pub fn format_duration(duration: Duration) -> String {
 ///
 /// # Errors
 ///
-/// A [`Fault`] without origin and path for anything else.
-pub fn parse_size(text: &str) -> Result<u64, Fault> {
+/// A [`Problem`] for anything else.
+pub fn parse_size(text: &str) -> Result<u64, Problem> {
     let text = text.trim();
     let (number, unit) = split(text);
-    let fault = |what: &str| {
-        Fault::new(&Origin::Default, "", what)
-            .got(text)
-            .expected(SIZE_FORM)
-    };
+    let fault = |what: &str| Problem::new(what).got(text).expected(SIZE_FORM);
     if number.is_empty() || number.contains('.') {
         return Err(fault("not a size"));
     }
@@ -140,7 +132,7 @@ fn meant_size(number: &str, unit: &str) -> Option<String> {
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     for (unit, factor) in SIZE_UNITS[1..4].iter().rev() {
-        if bytes != 0 && bytes % factor == 0 {
+        if bytes != 0 && bytes.is_multiple_of(*factor) {
             return format!("{}{unit}", bytes / factor);
         }
     }

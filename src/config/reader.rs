@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, Origin, Problem};
 use super::settings::{self, Kind, Preset, Setting};
 use super::suggest::nearest;
 use super::tree::{self, Node, Value};
@@ -132,33 +132,33 @@ impl<'a> Reader<'a> {
         let Some(steps) = tree::steps(path) else {
             return origin;
         };
-        let mut around = (1..steps.len())
+        let mut around = (1..=steps.len())
             .rev()
             .filter_map(|depth| self.root.find(&steps[..depth]));
         around.next().map_or(Origin::Default, |node| node.origin.clone())
     }
 
-    pub(super) fn fault(&mut self, path: &str, what: impl Into<String>) -> &mut Fault {
+    pub(super) fn fault(&mut self, path: &str, what: impl Into<String>) -> &mut Problem {
         let fault = Fault::new(&self.place(path), path, what);
         push(&mut self.faults, fault)
     }
 
-    pub(super) fn warn(&mut self, path: &str, what: impl Into<String>) -> &mut Fault {
+    pub(super) fn warn(&mut self, path: &str, what: impl Into<String>) -> &mut Problem {
         let fault = Fault::new(&self.place(path), path, what);
         push(&mut self.warnings, fault)
     }
 
     /// One value: as given, else as the table presets it, else none.
-    fn one<T>(&mut self, path: &str, parse: impl Fn(Kind, &str) -> Result<T, Fault>) -> Option<T> {
+    fn one<T>(&mut self, path: &str, parse: impl Fn(Kind, &str) -> Result<T, Problem>) -> Option<T> {
         let setting = self.setting(path)?;
         if let Some(node) = self.given(path) {
             let parsed = match &node.value {
                 Value::Text(text) => parse(setting.kind, text),
-                _ => Err(Fault::new(&Origin::Default, "", node.kind()).expected(setting.kind.to_string())),
+                _ => Err(Problem::new(node.kind()).expected(setting.kind.to_string())),
             };
             match parsed {
                 Ok(value) => return Some(value),
-                Err(fault) => self.place_fault(fault, &node.origin, path),
+                Err(problem) => self.place_problem(problem, &node.origin, path),
             }
         }
         match setting.default {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The items of a list: a list of texts, or one text with commas. None if it was not given.
-    fn many<T>(&mut self, path: &str, parse: impl Fn(Kind, &str) -> Result<T, Fault>) -> Option<Vec<T>> {
+    fn many<T>(&mut self, path: &str, parse: impl Fn(Kind, &str) -> Result<T, Problem>) -> Option<Vec<T>> {
         let kind = self.setting(path)?.kind;
         let node = self.given(path)?;
         let split;
@@ -189,25 +189,21 @@ impl<'a> Reader<'a> {
         for (at, item) in items.iter().enumerate() {
             let result = match &item.value {
                 Value::Text(text) => parse(kind, text),
-                _ => Err(Fault::new(&Origin::Default, "", item.kind()).expected(kind.to_string())),
+                _ => Err(Problem::new(item.kind()).expected(kind.item())),
             };
             match result {
                 Ok(value) => parsed.push(value),
-                Err(fault) if matches!(node.value, Value::Text(_)) => {
-                    self.place_fault(fault, &item.origin, path)
+                Err(problem) if matches!(node.value, Value::Text(_)) => {
+                    self.place_problem(problem, &item.origin, path)
                 }
-                Err(fault) => self.place_fault(fault, &item.origin, &format!("{path}[{at}]")),
+                Err(problem) => self.place_problem(problem, &item.origin, &format!("{path}[{at}]")),
             }
         }
         Some(parsed)
     }
 
-    fn place_fault(&mut self, fault: Fault, origin: &Origin, path: &str) {
-        self.faults.push(Fault {
-            origin: origin.clone(),
-            path: path.to_owned(),
-            ..fault
-        });
+    fn place_problem(&mut self, problem: Problem, origin: &Origin, path: &str) {
+        self.faults.push(problem.at(origin, path));
     }
 
     fn setting(&mut self, path: &str) -> Option<&'static Setting> {
@@ -283,7 +279,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn file(&mut self, path: &str) -> Option<PathBuf> {
         self.one(path, |kind, text| match text {
-            "" => Err(Fault::new(&Origin::Default, "", "empty").expected(kind.to_string())),
+            "" => Err(Problem::new("empty").expected(kind.to_string())),
             text => Ok(PathBuf::from(text)),
         })
     }
@@ -302,7 +298,22 @@ impl<'a> Reader<'a> {
         let is_map = tree::steps(path)
             .and_then(|steps| self.root.find(&steps))
             .is_some_and(|node| matches!(node.value, Value::Map(_)));
-        if is_map { None } else { self.word_if_given(path) }
+        if is_map {
+            return None;
+        }
+        let before = self.faults.len();
+        let word = self.word_if_given(path);
+        if let Some(Fault {
+            problem: Problem {
+                expected: Some(expected),
+                ..
+            },
+            ..
+        }) = self.faults.get_mut(before)
+        {
+            expected.push_str(", or a map of settings");
+        }
+        word
     }
 
     pub(super) fn addresses(&mut self, path: &str, defaults: &[IpAddr]) -> Option<Vec<SocketAddr>> {
@@ -341,8 +352,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn push(faults: &mut Vec<Fault>, fault: Fault) -> &mut Fault {
+fn push(faults: &mut Vec<Fault>, fault: Fault) -> &mut Problem {
     let at = faults.len();
     faults.push(fault);
-    &mut faults[at]
+    &mut faults[at].problem
 }

@@ -1,7 +1,7 @@
 //! What must hold between settings. Each rule reads the finished [`Config`] and asks the reader where the
 //! values came from.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -153,7 +153,7 @@ fn clocks(config: &Config, reader: &mut Reader<'_>) {
         ("upstream.connect_timeout", config.upstream.connect_timeout),
         ("upstream.request_timeout", config.upstream.request_timeout),
     ] {
-        if duration > total {
+        if duration > total && reader.origin(path) != Origin::Default {
             let warning = reader.warn(path, "longer than upstream.total_deadline, so without effect");
             warning.got = Some(format_duration(duration));
             warning.expected = Some(format!("at most {}", format_duration(total)));
@@ -166,7 +166,7 @@ fn clocks(config: &Config, reader: &mut Reader<'_>) {
         ),
         ("cache.stale_error", config.cache.stale_error),
     ] {
-        if duration > config.cache.max_stale {
+        if duration > config.cache.max_stale && reader.origin(path) != Origin::Default {
             let warning = reader.warn(path, "longer than cache.max_stale");
             warning.got = Some(format_duration(duration));
             warning.expected = Some(format!("at most {}", format_duration(config.cache.max_stale)));
@@ -214,8 +214,14 @@ fn files(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
+/// Opens regular files alone: opening a pipe may wait for ever, or take what the reader needs.
 fn readable(file: &Path, path: &str, reader: &mut Reader<'_>) {
-    let opened = File::open(file).and_then(|file| file.metadata());
+    let opened = fs::metadata(file).and_then(|metadata| {
+        if metadata.is_file() {
+            File::open(file)?;
+        }
+        Ok(metadata)
+    });
     let problem = match opened {
         Ok(metadata) if metadata.is_dir() => "is a directory".to_owned(),
         Ok(_) => return,
@@ -229,7 +235,7 @@ fn readable(file: &Path, path: &str, reader: &mut Reader<'_>) {
 #[cfg(unix)]
 pub(super) fn is_open_to_others(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// Other systems have no such bit.

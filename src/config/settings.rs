@@ -71,6 +71,17 @@ impl Kind {
         matches!(self, Self::Secrets)
     }
 
+    /// What one item of a list would be; for other kinds, what the value would be.
+    pub(super) fn item(self) -> String {
+        match self {
+            Self::Addresses => "ADDRESS:PORT, :PORT or PORT".to_owned(),
+            Self::Origins => "an origin such as https://app.example.com".to_owned(),
+            Self::Parameters => "the name of a query parameter".to_owned(),
+            Self::Secrets => "a deployment key".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it takes a list.
     #[must_use]
     pub const fn is_list(self) -> bool {

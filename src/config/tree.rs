@@ -123,7 +123,7 @@ impl Node {
     ///
     /// Fails when a step meets a value of another kind (`none` counts as nothing), or an index would leave
     /// a gap in its list.
-    pub(crate) fn place(&mut self, path: &[Step], node: Self) -> Result<(), Fault> {
+    pub(crate) fn place(&mut self, path: &[Step], node: Self) -> Result<(), Box<Fault>> {
         let origin = node.origin.clone();
         let mut here = self;
         for (depth, step) in path.iter().enumerate() {
@@ -132,9 +132,10 @@ impl Node {
                 Step::Index(_) => ("a list", matches!(here.value, Value::List(_))),
             };
             if !fits && !here.is_nothing() {
-                return Err(
-                    Fault::new(&here.origin, &Path(&path[..depth]).to_string(), here.kind()).expected(wanted),
-                );
+                let path = Path(&path[..depth]).to_string();
+                return Err(Box::new(
+                    Fault::new(&here.origin, &path, here.kind()).expected(wanted),
+                ));
             }
             let part = match step {
                 Step::Key(key) => here.entry(key, &origin),
@@ -142,7 +143,7 @@ impl Node {
             };
             here = part.ok_or_else(|| {
                 let what = "an item of a list that has fewer items before it";
-                Fault::new(&origin, &Path(&path[..=depth]).to_string(), what)
+                Box::new(Fault::new(&origin, &Path(&path[..=depth]).to_string(), what))
             })?;
         }
         here.merge(node);
@@ -175,7 +176,7 @@ impl Node {
     }
 
     fn item(&mut self, at: usize, origin: &Origin) -> Option<&mut Self> {
-        if !matches!(self.value, Value::List(_)) {
+        if at == 0 && !matches!(self.value, Value::List(_)) {
             *self = Self {
                 value: Value::List(Vec::new()),
                 origin: origin.clone(),

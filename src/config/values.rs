@@ -1,30 +1,45 @@
 //! One text becomes one value, within the bounds of its setting's [`Kind`].
 //!
-//! The faults returned here have neither origin nor path; the reader adds both.
+//! The problems returned here have no place yet; the reader adds it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::fault::{Fault, Origin};
+use super::fault::Problem;
 use super::quantity;
 use super::settings::Kind;
 use super::suggest::nearest;
 use super::url::is_segment;
 
-type Parsed<T> = Result<T, Fault>;
+type Parsed<T> = Result<T, Problem>;
 
-fn fault(kind: Kind, text: &str, what: &str) -> Fault {
-    let fault = Fault::new(&Origin::Default, "", what).expected(kind.to_string());
+fn fault(kind: Kind, text: &str, what: &str) -> Problem {
+    let fault = Problem::new(what).expected(kind.item());
     if kind.is_secret() { fault } else { fault.got(text) }
 }
 
 pub(super) fn duration(kind: Kind, text: &str) -> Parsed<Duration> {
-    let value = quantity::parse_duration(text)?;
+    let value = quantity::parse_duration(text).map_err(|problem| with_fitting_unit(kind, text, problem))?;
     match kind {
         Kind::Duration(min, _) if value < min => Err(fault(kind, text, "too short")),
         Kind::Duration(_, max) if value > max => Err(fault(kind, text, "too long")),
         _ => Ok(value),
     }
+}
+
+/// For a number without unit: the suggestion is the unit with which the setting takes it.
+fn with_fitting_unit(kind: Kind, text: &str, problem: Problem) -> Problem {
+    let Kind::Duration(min, max) = kind else {
+        return problem;
+    };
+    if !text.trim().bytes().all(|b| b.is_ascii_digit()) {
+        return problem;
+    }
+    let fitting = ["s", "ms"]
+        .iter()
+        .map(|unit| format!("{}{unit}", text.trim()))
+        .find(|meant| quantity::parse_duration(meant).is_ok_and(|duration| (min..=max).contains(&duration)));
+    problem.meant(fitting)
 }
 
 pub(super) fn size(kind: Kind, text: &str) -> Parsed<u64> {
@@ -93,7 +108,7 @@ pub(super) fn word(kind: Kind, text: &str) -> Parsed<&'static str> {
         return Ok(word);
     }
     let what = match text.trim().to_ascii_lowercase().as_str() {
-        "featbit" if words == &["amplitude"] => "FeatBit is not in this version",
+        "featbit" if *words == ["amplitude"] => "FeatBit is not in this version",
         _ => "unknown word",
     };
     Err(fault(kind, text, what).meant(nearest(text.trim(), words.iter().copied())))
@@ -247,7 +262,7 @@ mod tests {
         assert_eq!(listed("80"), ["127.0.0.1:80", "[::1]:80"]);
         assert_eq!(listed("localhost:80"), ["127.0.0.1:80", "[::1]:80"]);
         assert_eq!(listed("0"), ["127.0.0.1:0"]);
-        let form = "expected a list of ADDRESS:PORT, :PORT or PORT";
+        let form = "expected ADDRESS:PORT, :PORT or PORT";
         for (text, wanted) in [
             (
                 "*:80",

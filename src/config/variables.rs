@@ -93,7 +93,7 @@ impl Variables {
             let kind = settings::setting(&path).map_or(Kind::File, |s| s.kind);
             match arguments::value(kind, value, origin) {
                 Ok(node) => self.short.push((key, node)),
-                Err(fault) => self.faults.push(fault),
+                Err(problem) => self.faults.push(problem.at(origin, "")),
             }
             return;
         }
@@ -118,7 +118,7 @@ impl Variables {
             .and_then(|name| setting_of(&path_of(name)))
         {
             let path = path_of(name.strip_suffix("_FILE").unwrap_or(name));
-            self.from_file(&path, setting, Path::new(value), origin);
+            self.read_file(&path, setting, Path::new(value), origin);
         } else {
             self.unknown(name, origin);
         }
@@ -127,14 +127,13 @@ impl Variables {
     fn setting(&mut self, path: Vec<Step>, kind: Kind, value: &str, origin: &Origin) {
         match arguments::value(kind, value, origin) {
             Ok(node) => self.settings.push((path, node)),
-            Err(fault) => self.faults.push(Fault {
-                path: tree::Path(&path).to_string(),
-                ..fault
-            }),
+            Err(problem) => self
+                .faults
+                .push(problem.at(origin, tree::Path(&path).to_string())),
         }
     }
 
-    fn from_file(&mut self, path: &[Step], kind: Kind, file: &Path, origin: &Origin) {
+    fn read_file(&mut self, path: &[Step], kind: Kind, file: &Path, origin: &Origin) {
         if kind.is_secret() {
             self.secret_files.push((origin.clone(), file.to_owned()));
         }
