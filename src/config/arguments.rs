@@ -189,7 +189,9 @@ impl Applied<'_> {
         let pattern = tree::pattern(&path);
         let printed = tree::Path(&path).to_string();
         let kind = settings::setting(&pattern).map(|s| s.kind);
-        if kind.is_some_and(Kind::is_secret) || looks_secret(given) {
+        // Paths often hold hashes, which look like keys.
+        let is_file = matches!(kind, Some(Kind::File));
+        if kind.is_some_and(Kind::is_secret) || (looks_secret(given) && !is_file) {
             let what = "looks like a secret, which every process on this machine can read here";
             let remedy = "secrets in a file or a variable";
             self.warnings

@@ -461,6 +461,17 @@ fn doubtful_settings_are_warnings() {
     let set = loaded(&[], &[("--set", "environments[0].deployment_keys=k")]).warnings;
     let wanted = "--set environments[0].deployment_keys: looks like a secret, which every process on this machine can read here; expected secrets in a file or a variable";
     assert_eq!(messages(&set), [wanted]);
+    let dir = tempfile::Builder::new()
+        .prefix("0123456789abcdef0123456789abcdef")
+        .tempdir()
+        .unwrap();
+    let file = dir.path().join("flags.json");
+    fs::write(&file, "[]").unwrap();
+    let path = format!("environments[0].bootstrap_file={}", file.display());
+    assert!(
+        loaded(&[], &[("--set", &path)]).warnings.is_empty(),
+        "a hash in a path is no secret"
+    );
 }
 
 #[test]
