@@ -11,8 +11,8 @@ use super::{Config, Environment, Evaluation, Level, LogFormat, Mode, Urls};
 
 /// Writes every setting with its effective value; loading the text gives the same configuration.
 ///
-/// Deployment keys are never written: keys of a file are named by their file, listed keys are counted in
-/// a comment. With `origins`, each line says where its value came from.
+/// Deployment keys are never written: keys of a file are named by their file, in place of listed keys there
+/// is a comment. With `origins`, each line says where its value came from.
 #[must_use]
 pub fn print(loaded: &Loaded, origins: bool) -> String {
     let mut page = Page {
@@ -95,17 +95,9 @@ fn environment(page: &mut Page<'_>, at: usize, environment: &Environment) {
     if let Some(region) = environment.urls.as_ref().and_then(region) {
         page.setting(2, &path("region"), region);
     }
-    match (page.loaded.key_files.get(&at), environment.deployment_keys.len()) {
-        (Some(file), _) => {
-            let file = file_text(file);
-            page.setting(2, &path("deployment_keys_file"), file);
-        }
-        (None, 0) => {}
-        (None, count) => page.comment(
-            2,
-            &path("deployment_keys"),
-            &format!("deployment_keys: {count}, not shown"),
-        ),
+    match page.loaded.key_files.get(&at) {
+        Some(file) => page.setting(2, &path("deployment_keys_file"), file_text(file)),
+        None => page.comment(2, &path("deployment_keys"), "deployment_keys: never shown"),
     }
     page.setting(2, &path("learn_keys"), environment.learn_keys);
     page.setting(
@@ -304,3 +296,6 @@ impl Page<'_> {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;
