@@ -18,3 +18,18 @@
 )]
 
 mod support;
+
+mod admin;
+mod cache;
+mod cli;
+mod coalescing;
+mod cors;
+mod drain;
+mod errors;
+mod flags;
+mod http;
+mod keys;
+mod ladder;
+mod outage;
+mod passthrough;
+mod revocation;

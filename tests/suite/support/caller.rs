@@ -47,8 +47,6 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body, chunks joined.
     pub body: Vec<u8>,
-    /// From the last byte sent to the first byte of the head.
-    pub waited: Duration,
     /// From the last byte sent to the last byte of the body.
     pub took: Duration,
 }
@@ -203,7 +201,6 @@ fn read_response(stream: &mut BufReader<Wire>, head_only: bool) -> Outcome {
         }
         Err(_) => return Outcome::Closed,
     }
-    let waited = started.elapsed();
     let read = || -> Result<Response, String> {
         let status_line = line(stream)?;
         let status = status_line
@@ -225,8 +222,7 @@ fn read_response(stream: &mut BufReader<Wire>, head_only: bool) -> Outcome {
             status,
             headers,
             body: Vec::new(),
-            waited,
-            took: waited,
+            took: Duration::ZERO,
         };
         if !head_only && status != 204 && status != 304 {
             response.body = body(stream, &response)?;
@@ -292,6 +288,7 @@ impl Outcome {
     pub fn expect_answer(self, asked: &[u8]) -> Response {
         match self {
             Self::Answer(response) => response,
+            Self::Broken(fault) => panic!("{fault}, in the answer to {}", String::from_utf8_lossy(asked)),
             other => panic!("no answer but {other:?} to {}", String::from_utf8_lossy(asked)),
         }
     }

@@ -20,7 +20,7 @@ pub mod wait;
 
 mod selftest;
 
-pub use ask::{Alphabet, Ask};
+pub use ask::Ask;
 pub use caller::{Caller, Outcome, Response, at_once};
 pub use sidecar::{Builder, Sidecar};
 pub use upstream::{FakeUpstream, Fault, Route};

@@ -20,10 +20,9 @@ pub fn evaluate(flags: &Value, user: &Value, wanted: &[String]) -> Map<String, V
     let needed = with_dependencies(flags, wanted);
     for flag in flags.as_array().into_iter().flatten() {
         let key = flag["key"].as_str().unwrap_or_default();
-        if wanted.is_empty() || needed.iter().any(|wanted| wanted == key) {
-            if let Some(variant) = variant_of(flag, user, &results) {
-                results.insert(key.to_owned(), variant);
-            }
+        let is_wanted = wanted.is_empty() || needed.iter().any(|wanted| wanted == key);
+        if let Some(variant) = variant_of(flag, user, &results).filter(|_| is_wanted) {
+            results.insert(key.to_owned(), variant);
         }
     }
     results

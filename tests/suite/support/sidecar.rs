@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -33,7 +32,7 @@ pub struct Sidecar {
     output: Arc<Output>,
     data: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 /// A program that ended.
@@ -119,19 +118,17 @@ impl Builder {
 
     /// Runs the command to its end with `input` on standard input; panics when it does not end.
     pub fn run_with(self, input: &str) -> Ended {
-        let mut sidecar = self.spawn_with(Some(input));
-        let code = sidecar.wait_exit(PATIENCE);
-        let lines = sidecar.output.wait(|lines| lines.ended == 2);
-        Ended {
-            code,
-            stdout: lines.stdout.join("\n"),
-            stderr: lines.stderr.join("\n"),
-        }
+        self.spawn_with(Some(input)).end(PATIENCE)
+    }
+
+    /// Runs the command to its end; panics when that takes longer than `patience`.
+    pub fn run_within(self, patience: Duration) -> Ended {
+        self.spawn_with(None).end(patience)
     }
 
     /// Runs the command to its end; panics when it does not end.
     pub fn run(self) -> Ended {
-        self.run_with("")
+        self.run_within(PATIENCE)
     }
 
     fn spawn(self) -> Sidecar {
@@ -168,7 +165,7 @@ impl Builder {
             output,
             data: Vec::new(),
             admin: Vec::new(),
-            directory: self.directory,
+            _directory: self.directory,
         }
     }
 }
@@ -179,12 +176,12 @@ impl Sidecar {
         Self::in_front_of(upstream).start()
     }
 
-    /// The settings of most tests: free ports, JSON logs, flags polled often, `upstream` behind it.
+    /// The settings of most tests: free ports, JSON logs, flags polled as often as may be, `upstream` behind it.
     pub fn in_front_of(upstream: &FakeUpstream) -> Builder {
         Self::alone()
             .arg("--upstream")
             .arg(&upstream.url())
-            .set("sync.flags_interval", "200ms")
+            .set("sync.flags_interval", "1s")
     }
 
     /// `flagside run` on free ports with JSON logs, and nothing else.
@@ -280,25 +277,6 @@ impl Sidecar {
         [lines.stdout.join("\n"), lines.stderr.join("\n")].join("\n")
     }
 
-    /// Waits for a log line that contains `text`.
-    pub fn wait_for_log(&self, text: &str) -> String {
-        let found = |lines: &Lines| {
-            lines
-                .stdout
-                .iter()
-                .chain(&lines.stderr)
-                .find(|line| line.contains(text))
-                .cloned()
-        };
-        let lines = self.output.wait(|lines| found(lines).is_some());
-        found(&lines).unwrap_or_else(|| panic!("no log line with {text:?}: {lines:#?}"))
-    }
-
-    /// A path in the program's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
     /// Sends it a signal by name (`TERM`, `INT`, `KILL`, …).
     pub fn signal(&self, name: &str) {
         let sent = Command::new("sh")
@@ -330,6 +308,17 @@ impl Sidecar {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits for the end of a command and for everything that it wrote.
+    fn end(mut self, patience: Duration) -> Ended {
+        let code = self.wait_exit(patience);
+        let lines = self.output.wait(|lines| lines.ended == 2);
+        Ended {
+            code,
+            stdout: lines.stdout.join("\n"),
+            stderr: lines.stderr.join("\n"),
+        }
     }
 
     fn find_addresses(&self) -> Option<(Vec<SocketAddr>, Vec<SocketAddr>)> {

@@ -1,5 +1,7 @@
 //! One question in many spellings: what SDKs of different languages send for the same user (API 2 and 3.5).
 
+#![allow(clippy::too_many_lines, reason = "a table is as long as what it lists")]
+
 use serde_json::Value;
 
 use super::ask::{Alphabet, Ask};

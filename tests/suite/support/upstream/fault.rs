@@ -81,8 +81,6 @@ pub enum Fault {
     Huge(usize),
     /// The right answer, so much later.
     Late(Duration),
-    /// The right answer with these headers added.
-    Headers(Vec<(&'static str, &'static str)>),
 }
 
 /// An answer that does not depend on the request.

@@ -261,12 +261,6 @@ async fn broken(
             };
             return plain(stream, request, &answer).await;
         }
-        Fault::Headers(headers) => {
-            let answer = headers
-                .iter()
-                .fold(answer, |answer, (name, value)| answer.with(name, value));
-            return plain(stream, request, &answer).await;
-        }
         other => panic!("{other:?} was handled before"),
     };
     stream.write_all(&bytes).await?;

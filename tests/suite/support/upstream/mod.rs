@@ -20,6 +20,8 @@ pub use fault::{Door, Fault, Route};
 pub use request::{Question, Recorded};
 use state::Shared;
 
+use crate::support::opinion::{self, Shape};
+
 /// A deployment key that the fake cloud accepts unless a test says otherwise.
 pub const KEY: &str = "server-0123456789abcdef";
 
@@ -110,6 +112,13 @@ impl FakeUpstream {
     /// The flags that a deployment has now.
     pub fn flags_of(&self, key: &str) -> Value {
         self.shared.lock().flags_of(key).clone()
+    }
+
+    /// What its flags give this user on a route of this shape, by the second opinion; empty `keys` = all.
+    pub fn verdict(&self, user: &str, keys: &[&str], shape: Shape) -> Value {
+        let user = serde_json::from_str(user).expect("the user is JSON");
+        let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+        opinion::shape(opinion::evaluate(&self.flags_of(KEY), &user, &keys), shape)
     }
 
     /// Sends an `ETag` with flags, and honours `If-None-Match`.
@@ -271,10 +280,10 @@ impl FakeUpstream {
 impl Drop for FakeUpstream {
     fn drop(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
-            if !thread::panicking() {
-                std::panic::resume_unwind(panic);
-            }
-        }
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(
+            thread::panicking() || !matches!(ended, Some(Err(_))),
+            "the cloud's thread panicked"
+        );
     }
 }
