@@ -1,5 +1,7 @@
 //! Answers and how they become responses: body, `Cache-Status` (RFC 9211), `Age`, CORS, request id.
 
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::cache::Stored;
 use crate::key::raw::Noted;
 use crate::metrics::Source;
+use crate::task::Stop;
 use crate::upstream::RelayBody;
 
 /// `Cache-Status` (RFC 9211)
@@ -307,6 +310,44 @@ pub enum AnswerBody {
     Full(Option<Bytes>),
     /// From upstream, as it comes.
     Stream(RelayBody),
+    /// Events from upstream, until upstream or the proxy ends them.
+    Events(Box<Events>),
+}
+
+/// Server-sent events relayed from upstream. When the proxy drains they end with a comment, so that the
+/// client reconnects elsewhere (OPS 7.3).
+pub struct Events {
+    body: RelayBody,
+    stop: Pin<Box<dyn Future<Output = ()>>>,
+    ended: bool,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Relays `body` until it ends or `stop` is requested.
+    #[must_use]
+    pub fn new(body: RelayBody, stop: Stop) -> Self {
+        Self { body, stop: Box::pin(async move { stop.requested().await }), ended: false }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, <RelayBody as Body>::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.stop.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": draining\n\n")))));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
 }
 
 impl AnswerBody {
@@ -325,6 +366,7 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Full(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(events) => events.poll_frame(cx),
         }
     }
 
@@ -332,6 +374,7 @@ impl Body for AnswerBody {
         match self {
             Self::Full(body) => body.is_none(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Events(events) => events.ended,
         }
     }
 
@@ -339,6 +382,7 @@ impl Body for AnswerBody {
         match self {
             Self::Full(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
             Self::Stream(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
         }
     }
 }

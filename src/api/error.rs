@@ -26,6 +26,9 @@ pub enum RequestError {
     /// Neither readable here nor accepted by upstream.
     #[error("cannot read {0}")]
     Unreadable(Unreadable),
+    /// HTTP/1.1 without `Host`, or with several (RFC 9112, 3.2).
+    #[error("send exactly one Host header")]
+    BadHost,
     /// The body is longer than may be.
     #[error("the request body is larger than this proxy takes (listen.max_body)")]
     BodyTooLarge,
@@ -58,6 +61,7 @@ impl RequestError {
             Self::UnknownKey => (StatusCode::UNAUTHORIZED, "unknown_deployment_key"),
             Self::RevokedKey => (StatusCode::UNAUTHORIZED, "revoked_deployment_key"),
             Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable_request"),
+            Self::BadHost => (StatusCode::BAD_REQUEST, "bad_host"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
@@ -103,6 +107,7 @@ mod tests {
             (RequestError::UnknownKey, 401, "unknown_deployment_key"),
             (RequestError::RevokedKey, 401, "revoked_deployment_key"),
             (RequestError::Unreadable(Unreadable::Context), 400, "unreadable_request"),
+            (RequestError::BadHost, 400, "bad_host"),
             (RequestError::BodyTooLarge, 413, "body_too_large"),
             (RequestError::BodyTimeout, 408, "body_timeout"),
             (RequestError::BrokenBody, 400, "broken_body"),

@@ -138,8 +138,7 @@ impl Climb {
             self.fetch(flight);
             return Ok((waiter, Source::Miss));
         }
-        let epoch = self.deployment.as_ref().map_or(u64::MAX, |deployment| deployment.epoch());
-        match proxy.flights.join((self.question.key, epoch)) {
+        match proxy.flights.join((self.question.key, self.epoch())) {
             Joined::Waits(waiter) => Ok((waiter, Source::Coalesced)),
             Joined::Leads(flight, waiter) => {
                 let stored = proxy.cache.get(self.question.key).filter(|stored| {
@@ -156,10 +155,14 @@ impl Climb {
 
     /// Fetches in the background, unless somebody does already.
     fn refresh(self: &Rc<Self>) {
-        let epoch = self.deployment.as_ref().map_or(u64::MAX, |deployment| deployment.epoch());
-        if let Joined::Leads(flight, _) = self.worker.proxy.flights.join((self.question.key, epoch)) {
+        if let Joined::Leads(flight, _) = self.worker.proxy.flights.join((self.question.key, self.epoch())) {
             self.fetch(flight);
         }
+    }
+
+    /// The deployment's epoch; that of a key which is not known yet is the one it will begin with.
+    fn epoch(&self) -> u64 {
+        self.known().map_or(0, |deployment| deployment.epoch())
     }
 
     /// The fetch is a task of its own: no waiter's leaving ends it. Its own deadline does.
@@ -217,7 +220,7 @@ impl Climb {
         }
         let proxy = &self.worker.proxy;
         let key = proxy.sync_key(&self.environment, &self.deployment_key);
-        let mut waiter = match proxy.flights.join((key, u64::MAX)) {
+        let mut waiter = match proxy.flights.join((key, 0)) {
             Joined::Waits(waiter) => waiter,
             Joined::Leads(flight, waiter) => {
                 let climb = Rc::clone(self);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -34,6 +34,7 @@ use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
 use crate::key::raw::Noted;
 use crate::metrics::{self, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
+use crate::task::Stop;
 use crate::upstream::Client;
 
 use answer::{AnswerBody, Prepared, REQUEST_ID, Wished};
@@ -54,6 +55,8 @@ pub struct Worker {
     pub client: Client,
     /// Its counters.
     pub metrics: Arc<WorkerMetrics>,
+    /// Told when the proxy begins to drain.
+    pub draining: Stop,
     memo: RefCell<Memo>,
     /// Raw parts of the request at hand.
     scratch: RefCell<Vec<u8>>,
@@ -102,10 +105,10 @@ struct Said {
 impl Worker {
     /// A worker with `memo_bytes` for its memo.
     #[must_use]
-    pub fn new(proxy: Arc<Proxy>, client: Client, metrics: Arc<WorkerMetrics>, memo_bytes: usize) -> Self {
+    pub fn new(proxy: Arc<Proxy>, client: Client, metrics: Arc<WorkerMetrics>, draining: Stop, memo_bytes: usize) -> Self {
         let prepared = Prepared::new(proxy.lifetimes.fresh_for);
         let memo = RefCell::new(Memo::new(memo_bytes));
-        Self { proxy, client, metrics, memo, scratch: RefCell::default(), prepared }
+        Self { proxy, client, metrics, draining, memo, scratch: RefCell::default(), prepared }
     }
 
     /// Answers a request.
@@ -119,6 +122,17 @@ impl Worker {
         }
         let worker = Rc::clone(self);
         Responding::Later(Box::pin(async move { worker.respond_later(request, began).await }))
+    }
+
+    /// Refuses a request whose connection found it broken.
+    pub fn refuse(&self, request: &Request<Incoming>, error: RequestError) -> Responding {
+        self.metrics.started();
+        self.rejected(&error);
+        let mut response = error.into_response();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let route = Target::of(request.uri().path(), &self.proxy.path_prefix).route;
+        self.said(request.method(), &response, Said { route, source: Source::None }, Instant::now());
+        Responding::Ready(Some(response))
     }
 
     /// The answer of a request whose raw parts are known and whose entry is fresh: the hot path.
@@ -145,6 +159,9 @@ impl Worker {
     ) -> Option<(Response<AnswerBody>, Noted<'r>, Route)> {
         let mut scratch = self.scratch.borrow_mut();
         let noted = raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
+        if request.version() == Version::HTTP_11 && noted.n_hosts != 1 {
+            return None;
+        }
         let found = self.memo.borrow_mut().find(&scratch)?;
         let stored = &found.stored;
         if stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
@@ -172,9 +189,7 @@ impl Worker {
                 (error.into_response(), Source::None)
             }
         };
-        if let Some(origin) = &wished.origin
-            && route != Route::Other
-        {
+        if let Some(origin) = &wished.origin {
             self.proxy.cors.mark(&mut response, origin);
         }
         if let Some(id) = wished.request_id {
@@ -199,6 +214,10 @@ impl Worker {
         path: &str,
         wished: &Wished,
     ) -> Result<(Response<AnswerBody>, Source), RequestError> {
+        let n_hosts = request.headers().get_all(HOST).iter().count();
+        if request.version() == Version::HTTP_11 && n_hosts != 1 {
+            return Err(RequestError::BadHost);
+        }
         if *request.method() == Method::OPTIONS && !matches!(route, Route::Other | Route::Status) {
             return Ok((preflight::answer(&self.proxy.cors, request.headers()), Source::None));
         }
@@ -305,7 +324,7 @@ impl Worker {
     fn rejected(&self, error: &RequestError) {
         let reason = match error {
             RequestError::MissingKey | RequestError::UnknownKey | RequestError::RevokedKey => Rejection::Unauthorized,
-            RequestError::Unreadable(_) | RequestError::BrokenBody => Rejection::BadRequest,
+            RequestError::Unreadable(_) | RequestError::BrokenBody | RequestError::BadHost => Rejection::BadRequest,
             RequestError::BodyTooLarge => Rejection::BodyTooLarge,
             RequestError::BodyTimeout => Rejection::Timeout,
             RequestError::NotFound

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
@@ -13,9 +14,12 @@ use crate::metrics::{Operation, Route, Source};
 use crate::sync::Environment;
 
 use super::amplitude::{self, Judged};
-use super::answer::{Answer, AnswerBody, CACHE_STATUS, JSON, REQUEST_ID, Relayed, is_request_id, status_only};
+use super::answer::{Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only};
 use super::error::RequestError;
 use super::{Worker, is_cohort_throttle, only, request_id};
+
+/// SDKs give a stream 1.5 s for its first event (API 4.4).
+const STREAM_HEAD_DEADLINE: Duration = Duration::from_millis(1250);
 
 /// Relays a request and its response as streams, nothing buffered.
 pub(super) async fn relay(
@@ -38,11 +42,15 @@ pub(super) async fn relay(
     };
     let head = *request.method() == Method::HEAD;
     let request = forwarded(request, path, worker.proxy.max_body);
-    let deadline = worker.proxy.total_deadline;
+    let deadline = match route {
+        Route::Stream => STREAM_HEAD_DEADLINE.min(worker.proxy.total_deadline),
+        _ => worker.proxy.total_deadline,
+    };
     let relayed = worker.client.relay(origin, &origins.stray_gate, operation, request, deadline).await;
     let response = relayed.map_err(|_| none)?;
     let status = response.status();
-    if route == Route::Stream && !status.is_success() && !status.is_client_error() {
+    // A rejected key is the client's to hear of; everything else means: poll instead.
+    if route == Route::Stream && !status.is_success() && !matches!(status.as_u16(), 400 | 401 | 403) {
         return Err(RequestError::NoStream);
     }
     if is_cohort_throttle(route, status) {
@@ -55,7 +63,13 @@ pub(super) async fn relay(
         let (parts, _) = response.into_parts();
         Response::from_parts(parts, AnswerBody::Full(None))
     } else {
-        response.map(AnswerBody::Stream)
+        match route {
+            Route::Stream => {
+                let stop = worker.draining.clone();
+                response.map(|body| AnswerBody::Events(Box::new(Events::new(body, stop))))
+            }
+            _ => response.map(AnswerBody::Stream),
+        }
     };
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
     Ok((response, Source::Passthrough))

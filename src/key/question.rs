@@ -71,6 +71,8 @@ pub struct Question {
     pub flag_keys: FlagKeys,
     /// Whether it asks for flags, not for variants.
     pub flag_route: bool,
+    /// Whether it carries `eval_mode`.
+    pub has_eval_mode: bool,
     /// Which of the two flag sets of a deployment can stand in; flags routes only.
     pub flags_mode: Option<FlagsMode>,
     /// Whether the stored response must not be used.
@@ -160,6 +162,7 @@ impl Question {
             user: effective,
             flag_keys,
             flag_route: false,
+            has_eval_mode: parameters.eval_mode.is_some(),
             flags_mode: None,
             bypass: parameters.bypasses(),
             forward: Forward {
@@ -207,6 +210,7 @@ impl Question {
             user: Bytes::from_static(b"{}"),
             flag_keys,
             flag_route: true,
+            has_eval_mode: parameters.eval_mode.is_some(),
             flags_mode: mode.filter(|_| plain),
             bypass: parameters.bypasses(),
             forward: Forward {

@@ -3,7 +3,7 @@
 //! Two requests with equal raw parts ask the same question, whatever the spelling means; so an answer may
 //! be found without decoding anything. The converse need not hold: spellings differ, keys meet later.
 
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, IF_NONE_MATCH, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::question::EXPERIMENT_PREFIX;
@@ -15,6 +15,8 @@ pub struct Noted<'r> {
     pub origin: Option<&'r HeaderValue>,
     /// `If-None-Match`
     pub if_none_match: Option<&'r HeaderValue>,
+    /// How many `Host` headers there are.
+    pub n_hosts: u32,
     /// `X-Request-Id`
     pub request_id: Option<&'r HeaderValue>,
 }
@@ -34,6 +36,8 @@ pub fn write<'r>(out: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &'r Hea
         if *name == AUTHORIZATION {
             out.push(b'a');
             part(out, value.as_bytes());
+        } else if *name == HOST {
+            noted.n_hosts += 1;
         } else if *name == ORIGIN {
             noted.origin = Some(value);
         } else if *name == IF_NONE_MATCH {

@@ -9,15 +9,17 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::api::answer::AnswerBody;
+use crate::api::error::RequestError;
 use crate::api::{Responding, Worker};
 use crate::config;
 
@@ -25,6 +27,11 @@ use crate::config;
 pub type Ticks = u32;
 /// Length of a tick.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// Header lines of a request.
+const HEADERS_MAX: usize = 128;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
 
 /// What a connection is doing, as far as its sweep must know.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub struct Watch {
     /// HTTP/2 has frames between requests: only its silence counts.
     http2: Cell<bool>,
     first: Cell<bool>,
+    /// The request at hand is framed in two ways at once.
+    ambiguous: Cell<bool>,
     end: Cell<End>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Cell<Ticks>>,
@@ -61,6 +70,7 @@ impl Watch {
             since: Cell::new(clock.get()),
             http2: Cell::new(false),
             first: Cell::new(true),
+            ambiguous: Cell::new(false),
             end: Cell::new(End::Open),
             waker: RefCell::default(),
             clock: Rc::clone(clock),
@@ -68,12 +78,14 @@ impl Watch {
     }
 
     fn read(&self, bytes: &[u8]) {
-        if self.first.replace(false) && bytes.starts_with(b"PRI ") {
-            self.http2.set(true);
-        }
+        self.first.set(false);
         if self.busy.get() == 0 && !self.reading.get() && !self.http2.get() {
             self.reading.set(true);
             self.since.set(self.clock.get());
+            // Methods with a body begin with a P; GETs pay one comparison.
+            if bytes.first() == Some(&b'P') && is_framed_twice(bytes) {
+                self.ambiguous.set(true);
+            }
         }
     }
 
@@ -90,6 +102,14 @@ impl Watch {
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         if polled.is_ready() && !self.reading.get() {
             self.since.set(self.clock.get());
+        }
+    }
+
+    /// Lets the sweep wake the task of the connection.
+    fn wait(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 
@@ -113,6 +133,16 @@ impl Watch {
     }
 }
 
+/// Whether a request head has both `Content-Length` and `Transfer-Encoding`. The HTTP library then trusts the
+/// latter and closes the connection, which is safe; but such a request is an attack or a fault, and is told so.
+fn is_framed_twice(bytes: &[u8]) -> bool {
+    let has = |name: &[u8]| {
+        let lines = bytes.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+        lines.into_iter().any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+    };
+    has(b"transfer-encoding:") && has(b"content-length:")
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     header: Ticks,
@@ -125,7 +155,8 @@ pub struct Watches {
     clock: Rc<Cell<Ticks>>,
     all: RefCell<Vec<Weak<Watch>>>,
     limits: Limits,
-    builder: auto::Builder<LocalExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExecutor>,
     finishing: Cell<bool>,
 }
 
@@ -133,20 +164,14 @@ impl Watches {
     /// No connections yet.
     #[must_use]
     pub fn new(settings: &config::Listen) -> Self {
-        let mut builder = auto::Builder::new(LocalExecutor);
-        builder
-            .http1()
-            .keep_alive(true)
-            .half_close(false)
-            .max_headers(128)
-            .max_buf_size(settings.max_headers.max(8192))
-            .pipeline_flush(true);
-        builder
-            .http2()
-            .max_concurrent_streams(256)
+        let mut http1 = http1::Builder::new();
+        http1.keep_alive(true).half_close(false).max_headers(HEADERS_MAX).max_buf_size(settings.max_headers.max(8192));
+        let mut http2 = http2::Builder::new(LocalExecutor);
+        http2
+            .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(settings.max_headers).unwrap_or(u32::MAX));
         let limits = Limits { header: ticks(settings.header_timeout), idle: ticks(settings.idle_timeout) };
-        Self { clock: Rc::default(), all: RefCell::default(), limits, builder, finishing: Cell::new(false) }
+        Self { clock: Rc::default(), all: RefCell::default(), limits, http1, http2, finishing: Cell::new(false) }
     }
 
     /// Serves one connection to its end.
@@ -156,31 +181,17 @@ impl Watches {
         if self.finishing.get() {
             watch.end.set(End::Graceful);
         }
+        let Some(http2) = speaks_http2(&stream, &watch).await else { return };
+        watch.http2.set(http2);
         let io = TokioIo::new(WatchedStream { stream, watch: Rc::clone(&watch) });
         let service = WatchedService { worker, watch: Rc::clone(&watch) };
-        let connection = self.builder.serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        let mut told = false;
-        std::future::poll_fn(|cx| {
-            match watch.end.get() {
-                End::Now => return Poll::Ready(()),
-                // One that has sent nothing yet is told once it has: its first request is answered.
-                End::Graceful if !told && !watch.first.get() => {
-                    told = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                End::Graceful | End::Open => {}
-            }
-            let polled = connection.as_mut().poll(cx);
-            if polled.is_pending() {
-                let mut waker = watch.waker.borrow_mut();
-                if !waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
-            }
-            polled.map(|_| ())
-        })
-        .await;
+        if http2 {
+            let connection = std::pin::pin!(self.http2.serve_connection(io, service));
+            drive(connection, &watch, |connection| connection.graceful_shutdown()).await;
+        } else {
+            let connection = std::pin::pin!(self.http1.serve_connection(io, service));
+            drive(connection, &watch, |connection| connection.graceful_shutdown()).await;
+        }
     }
 
     /// One tick: closes what has been silent for too long, forgets what is gone. Returns how many it closed.
@@ -220,6 +231,54 @@ impl Watches {
     }
 }
 
+/// Polls a connection until it ends or its watch ends it.
+async fn drive<C: Future>(mut connection: Pin<&mut C>, watch: &Watch, shut_down: impl Fn(Pin<&mut C>)) {
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        match watch.end.get() {
+            End::Now => return Poll::Ready(()),
+            // One that has sent nothing yet is told once it has: its first request is answered.
+            End::Graceful if !told && !watch.first.get() => {
+                told = true;
+                shut_down(connection.as_mut());
+            }
+            End::Graceful | End::Open => {}
+        }
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_pending() {
+            watch.wait(cx);
+        }
+        polled.map(|_| ())
+    })
+    .await;
+}
+
+/// Looks at the first bytes of a connection without taking them: HTTP/2 begins with a preface of its own.
+/// `None` when it ends before it has said anything.
+async fn speaks_http2(stream: &TcpStream, watch: &Watch) -> Option<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut first = [0u8; PREFACE.len()];
+    std::future::poll_fn(|cx| {
+        if watch.end.get() == End::Now {
+            return Poll::Ready(None);
+        }
+        let mut buf = ReadBuf::new(&mut first);
+        match stream.poll_peek(cx, &mut buf) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                let seen = buf.filled();
+                // A preface that comes in pieces would be taken for HTTP/1.1, which then refuses it.
+                Poll::Ready(Some(seen.len() == PREFACE.len() && seen == PREFACE))
+            }
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => {
+                watch.wait(cx);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 fn ticks(duration: Duration) -> Ticks {
     let ticks = duration.as_millis().div_ceil(TICK.as_millis());
     Ticks::try_from(ticks).unwrap_or(Ticks::MAX / 2)
@@ -253,7 +312,12 @@ impl Service<Request<Incoming>> for WatchedService {
 
     fn call(&self, request: Request<Incoming>) -> WatchedResponding {
         self.watch.request();
-        WatchedResponding { responding: self.worker.respond(request), watch: Rc::clone(&self.watch) }
+        let responding = if self.watch.ambiguous.take() {
+            self.worker.refuse(&request, RequestError::BrokenBody)
+        } else {
+            self.worker.respond(request)
+        };
+        WatchedResponding { responding, watch: Rc::clone(&self.watch) }
     }
 }
 
@@ -266,7 +330,15 @@ impl Future for WatchedResponding {
     type Output = <Responding as Future>::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.responding).poll(cx)
+        let mut polled = Pin::new(&mut self.responding).poll(cx);
+        // A connection that is told to end while its request is read must say so in the response.
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && self.watch.end.get() != End::Open
+            && !self.watch.http2.get()
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        polled
     }
 }
 

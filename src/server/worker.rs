@@ -75,7 +75,7 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<Ended>> {
 
 async fn run(setup: Setup) -> Ended {
     let client = Client::new(&setup.upstream);
-    let worker = Rc::new(Worker::new(setup.proxy, client, Arc::clone(&setup.metrics), setup.memo_bytes));
+    let worker = Rc::new(Worker::new(setup.proxy, client, Arc::clone(&setup.metrics), setup.draining.clone(), setup.memo_bytes));
     let watches = Rc::new(Watches::new(&setup.listen));
     let accepting: Vec<_> = setup
         .listeners

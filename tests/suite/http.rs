@@ -124,10 +124,6 @@ fn no_request_is_smuggled_through() {
         ),
         post("Transfer-Encoding : chunked\r\n", &format!("0\r\n\r\n{evil}")),
         post("Transfer-Encoding:\x0bchunked\r\n", &format!("0\r\n\r\n{evil}")),
-        post(
-            "X: a\nTransfer-Encoding: chunked\r\n",
-            &format!("0\r\n\r\n{evil}"),
-        ),
         post("Content-Length: 1\r\n folded: 5\r\n", evil),
         post("Content-Length: +0\r\n", evil),
         post("Transfer-Encoding: chunked\r\n", &format!("0;\r\n{evil}\r\n\r\n")),

@@ -44,17 +44,17 @@ fn a_relayed_post_carries_its_method_and_body() {
     let sidecar = Sidecar::start(&cloud);
     let body = "x".repeat(100_000);
     for ask in [
-        Ask::post("/web/v1/configs", body.clone()),
+        Ask::post("/web/v1/events", body.clone()),
         Ask {
             method: "PUT".to_owned(),
-            ..Ask::post("/web/v1/configs", body.clone())
+            ..Ask::post("/web/v1/events", body.clone())
         },
     ] {
         let answer = sidecar.ask(&ask).json();
         assert_eq!(answer["method"], ask.method.as_str());
         assert_eq!(answer["body"], body.as_str());
     }
-    let chunked = crate::support::spellings::chunked(&Ask::post("/web/v1/configs", "in pieces, please"));
+    let chunked = crate::support::spellings::chunked(&Ask::post("/web/v1/events", "in pieces, please"));
     let mut caller = sidecar.caller();
     caller.send(&chunked);
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::Climb;
 use crate::cache::Stored;
 use crate::evaluate::json::{Document, Kind};
-use crate::key::question::{FlagsMode, Forward};
+use crate::key::question::Forward;
 use crate::metrics::{Operation, Outcome, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
@@ -47,15 +47,23 @@ pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> 
     let status = response.status();
     match status.as_u16() {
         200 => {
-            let shaped =
-                Document::parse(response.body(), ANSWER_DEPTH_MAX).is_ok_and(|document| document.root().kind() == wanted);
-            if shaped { Judged::Answer(response) } else { Judged::Failure(Some(status)) }
+            if is_shaped(response.body(), wanted) { Judged::Answer(response) } else { Judged::Failure(Some(status)) }
         }
         404 | 407 | 408 | 421 | 425 | 429 => Judged::Failure(Some(status)),
         401 => Judged::Rejected(relay(response)),
         400..=499 => Judged::Verdict(relay(response)),
         _ => Judged::Failure(Some(status)),
     }
+}
+
+/// Whether `body` is what was asked for: an object of variants, or an array of flags. What is in those is
+/// upstream's own affair.
+fn is_shaped(body: &[u8], wanted: Kind) -> bool {
+    let Ok(document) = Document::parse(body, ANSWER_DEPTH_MAX) else { return false };
+    let root = document.root();
+    root.kind() == wanted
+        && root.members().all(|(_, variant)| variant.kind() == Kind::Object)
+        && root.elements().all(|flag| flag.kind() == Kind::Object && flag.get("key").is_some())
 }
 
 fn relay(response: Response<Bytes>) -> Relayed {
@@ -184,11 +192,8 @@ fn content_type_of(value: HeaderValue) -> HeaderValue {
 
 /// Whether an answer to this question says that its key is good, and a 401 that it is not: evaluations
 /// and plain flags requests do, probes with `eval_mode` do not (design 5).
-fn proves_keys(climb: &Climb) -> bool {
-    match climb.route {
-        Route::FlagsV1 | Route::FlagsV2 => climb.question.flags_mode == Some(FlagsMode::Plain),
-        _ => true,
-    }
+const fn proves_keys(climb: &Climb) -> bool {
+    !climb.question.has_eval_mode || !climb.question.flag_route
 }
 
 /// `evaluation: local`, a key nothing is known of: one sync of its flags, which also proves the key.

@@ -143,7 +143,7 @@ impl Ask {
     /// The request as it goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
-            "{} {} HTTP/1.1\r\nHost: flags.test:3546\r\n",
+            "{} {} HTTP/1.1\r\nHost: 127.0.0.1:3546\r\n",
             self.method, self.target
         );
         for line in &self.headers {

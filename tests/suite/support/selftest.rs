@@ -160,7 +160,7 @@ fn the_cloud_keeps_connections_and_records_them() {
         .map(|request| request.connection)
         .collect();
     assert_eq!(connections, [1, 1, 1, 2]);
-    assert_eq!(cloud.requests()[0].header("HOST"), Some("flags.test:3546"));
+    assert_eq!(cloud.requests()[0].header("HOST"), Some("127.0.0.1:3546"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub fn answer(state: &State, request: &Recorded) -> Answer {
         ("GET" | "POST" | "HEAD", Route::Vardata) => vardata(state, request),
         ("GET" | "HEAD", Route::Flags | Route::RemoteFlags) => flags(state, request),
         ("GET" | "HEAD", Route::Cohort) => cohort(request),
-        (_, Route::Other) if request.path() == "/web/v1/configs" => echo(request),
+        (_, Route::Other) if request.path().starts_with("/web/v1/") => echo(request),
         _ => Answer::new(404, "application/json", r#"{"error":"not found"}"#),
     };
     for (name, value) in &state.headers {
