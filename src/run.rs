@@ -335,6 +335,7 @@ fn proxy(
         answer_deadline: config.answer_deadline,
         total_deadline: config.upstream.total_deadline,
         upstream: config.upstream.clone(),
+        max_headers: config.listen.max_headers,
         max_body: config.listen.max_body,
         path_prefix: config.listen.path_prefix.clone(),
         ignore_query: config.cache.ignore_query.clone(),

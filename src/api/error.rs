@@ -29,6 +29,9 @@ pub enum RequestError {
     /// HTTP/1.1 without `Host`, or with several (RFC 9112, 3.2).
     #[error("send exactly one Host header")]
     BadHost,
+    /// Target and headers are longer than may be.
+    #[error("the request head is larger than this proxy takes (listen.max_headers)")]
+    HeadersTooLarge,
     /// The body is longer than may be.
     #[error("the request body is larger than this proxy takes (listen.max_body)")]
     BodyTooLarge,
@@ -62,6 +65,7 @@ impl RequestError {
             Self::RevokedKey => (StatusCode::UNAUTHORIZED, "revoked_deployment_key"),
             Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable_request"),
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad_host"),
+            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
@@ -108,6 +112,7 @@ mod tests {
             (RequestError::RevokedKey, 401, "revoked_deployment_key"),
             (RequestError::Unreadable(Unreadable::Context), 400, "unreadable_request"),
             (RequestError::BadHost, 400, "bad_host"),
+            (RequestError::HeadersTooLarge, 431, "headers_too_large"),
             (RequestError::BodyTooLarge, 413, "body_too_large"),
             (RequestError::BodyTimeout, 408, "body_timeout"),
             (RequestError::BrokenBody, 400, "broken_body"),

@@ -159,7 +159,7 @@ impl Worker {
     ) -> Option<(Response<AnswerBody>, Noted<'r>, Route)> {
         let mut scratch = self.scratch.borrow_mut();
         let noted = raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
-        if request.version() == Version::HTTP_11 && noted.n_hosts != 1 {
+        if (request.version() == Version::HTTP_11 && noted.n_hosts != 1) || noted.head_bytes > self.proxy.max_headers {
             return None;
         }
         let found = self.memo.borrow_mut().find(&scratch)?;
@@ -217,6 +217,9 @@ impl Worker {
         let n_hosts = request.headers().get_all(HOST).iter().count();
         if request.version() == Version::HTTP_11 && n_hosts != 1 {
             return Err(RequestError::BadHost);
+        }
+        if head_bytes(&request) > self.proxy.max_headers {
+            return Err(RequestError::HeadersTooLarge);
         }
         if *request.method() == Method::OPTIONS && !matches!(route, Route::Other | Route::Status) {
             return Ok((preflight::answer(&self.proxy.cors, request.headers()), Source::None));
@@ -325,6 +328,7 @@ impl Worker {
         let reason = match error {
             RequestError::MissingKey | RequestError::UnknownKey | RequestError::RevokedKey => Rejection::Unauthorized,
             RequestError::Unreadable(_) | RequestError::BrokenBody | RequestError::BadHost => Rejection::BadRequest,
+            RequestError::HeadersTooLarge => Rejection::HeadersTooLarge,
             RequestError::BodyTooLarge => Rejection::BodyTooLarge,
             RequestError::BodyTimeout => Rejection::Timeout,
             RequestError::NotFound
@@ -358,6 +362,12 @@ impl Drop for Aborted<'_> {
             self.worker.metrics.answered(self.route, method, Code::C499, Source::None, self.began.elapsed(), 0);
         }
     }
+}
+
+/// Bytes of target and headers, about as they came. The connection bounds them only roughly.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
+    target + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
 }
 
 fn wished<B>(request: &Request<B>) -> Wished {

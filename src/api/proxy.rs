@@ -38,6 +38,8 @@ pub struct Proxy {
     pub total_deadline: Duration,
     /// Upstream settings.
     pub upstream: config::Upstream,
+    /// Bytes of a request head.
+    pub max_headers: usize,
     /// Bytes of a request body.
     pub max_body: usize,
     /// Prefix that is stripped from paths.

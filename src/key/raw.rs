@@ -15,6 +15,8 @@ pub struct Noted<'r> {
     pub origin: Option<&'r HeaderValue>,
     /// `If-None-Match`
     pub if_none_match: Option<&'r HeaderValue>,
+    /// Bytes of target and headers, about as they came.
+    pub head_bytes: usize,
     /// How many `Host` headers there are.
     pub n_hosts: u32,
     /// `X-Request-Id`
@@ -24,14 +26,16 @@ pub struct Noted<'r> {
 /// Writes the raw parts to `out`, length-prefixed. `out` is cleared first and kept by the caller, so that
 /// nothing is allocated per request. Duplicate headers are all in, so none of them can hide.
 pub fn write<'r>(out: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &'r HeaderMap, body: &[u8]) -> Noted<'r> {
-    let mut noted = Noted::default();
+    let query = uri.query().unwrap_or_default();
+    let mut noted = Noted { head_bytes: uri.path().len() + query.len(), ..Noted::default() };
     out.clear();
     // HEAD is answered as GET is: the connection leaves the body out.
     out.push(u8::from(*method == Method::POST));
     // The path as it came; the query may be empty but present, which cannot change an answer.
     part(out, uri.path().as_bytes());
-    part(out, uri.query().unwrap_or_default().as_bytes());
+    part(out, query.as_bytes());
     for (name, value) in headers {
+        noted.head_bytes += name.as_str().len() + value.len();
         // Standard names are compared by number, so this costs little for headers of no interest.
         if *name == AUTHORIZATION {
             out.push(b'a');
