@@ -101,15 +101,13 @@ impl Test {
             "set does not contain" => (true, !none, Rule::SetContains(values)),
             "set contains any" => (false, none, Rule::SetContainsAny(values)),
             "set does not contain any" => (true, !none, Rule::SetContainsAny(values)),
-            _ => match op
-                .strip_prefix("version ")
-                .map_or((false, op), |rest| (true, rest))
-            {
-                (versions, rest) => match Comparison::of(rest) {
-                    Some(comparison) if versions => (false, none, version_rule(comparison, values)),
-                    Some(comparison) => (false, none, number_rule(comparison, values)),
+            _ => match (op.strip_prefix("version "), Comparison::of(op)) {
+                (_, Some(comparison)) => (false, none, number_rule(comparison, values)),
+                (Some(rest), None) => match Comparison::of(rest) {
+                    Some(comparison) => (false, none, version_rule(comparison, values)),
                     None => (false, false, Rule::Unknown),
                 },
+                (None, None) => (false, false, Rule::Unknown),
             },
         };
         Self {
@@ -122,9 +120,10 @@ impl Test {
     /// Whether a property that is not null passes.
     pub(super) fn matches(&self, property: View<'_>, effort: &Effort) -> bool {
         let held = match (&self.rule, property.list) {
-            (Rule::Unknown, _) => return false,
             // A set operator on what is no list is false, negated or not.
-            (Rule::SetIs(_) | Rule::SetContains(_) | Rule::SetContainsAny(_), None) => return false,
+            (Rule::Unknown, _) | (Rule::SetIs(_) | Rule::SetContains(_) | Rule::SetContainsAny(_), None) => {
+                return false;
+            }
             (Rule::SetIs(values), Some(list)) => values.equal(list),
             (Rule::SetContains(values), Some(list)) => values.all_in(list),
             (Rule::SetContainsAny(values), Some(list)) => values.any_in(list),
@@ -185,14 +184,14 @@ fn lowered(values: &Values) -> Rule {
 }
 
 fn regexes(values: &Values, patterns: &mut Patterns, invalid: &mut dyn FnMut(&str, &str)) -> Rule {
-    let compile = |word: &Box<str>| {
+    let mut compile = |word: &str| {
         let (pattern, why) = patterns.compile(word);
         if let Some(why) = why {
             invalid(word, &why);
         }
         pattern
     };
-    Rule::Regex(values.words().iter().map(compile).collect())
+    Rule::Regex(values.words().iter().map(|word| compile(word)).collect())
 }
 
 fn number_rule(comparison: Comparison, texts: Values) -> Rule {
@@ -209,8 +208,8 @@ fn number_rule(comparison: Comparison, texts: Values) -> Rule {
 }
 
 fn version_rule(comparison: Comparison, texts: Values) -> Rule {
-    let parsed = |word: &Box<str>| Version::parse(word).map(|version| (version, word.clone()));
-    let versions = texts.words().iter().filter_map(parsed).collect();
+    let parsed = |word: &str| Version::parse(word).map(|version| (version, word.into()));
+    let versions = texts.words().iter().filter_map(|word| parsed(word)).collect();
     Rule::Version {
         comparison,
         versions,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use self::translate::{Translated, translate};
 
 mod class;
+mod escape;
 mod translate;
 
 /// Longest pattern, in bytes.

@@ -63,10 +63,6 @@ impl<'d> Property<'d> {
         })
     }
 
-    pub(super) fn list(&self) -> Option<&List<'d>> {
-        self.list.as_ref()
-    }
-
     /// What conditions look at.
     pub(super) fn view(&self) -> View<'_> {
         match &self.list {
@@ -295,7 +291,7 @@ mod tests {
         let document = Document::parse(json.as_bytes(), 64).unwrap();
         let property = Property::of(document.root())?;
         property
-            .list()
+            .list
             .map(|list| list.elements.iter().map(|element| element.to_string()).collect())
     }
 

@@ -117,10 +117,9 @@ impl Paths {
                 selected.put(slot, written(|out| write_user(user, out)));
             }
             for (name, value) in user.members() {
-                if let Some(child) = node.children.get(name) {
-                    if !GROUP_MEMBERS.contains(&name) {
-                        self.walk(value, *child, selected);
-                    }
+                let child = node.children.get(name).filter(|_| !GROUP_MEMBERS.contains(&name));
+                if let Some(child) = child {
+                    self.walk(value, *child, selected);
                 }
             }
         }
