@@ -12,6 +12,8 @@ mod print_config;
 mod probe;
 mod version;
 
+pub mod evaluate;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
