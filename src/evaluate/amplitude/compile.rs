@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::canonical::{Hash128, write_canonical};
 use super::condition::{Test, is_cohort_operator};
+use super::murmur3::Salted;
 use super::order::Order;
 use super::pattern::Patterns;
 use super::property::FixedProperty;
@@ -276,7 +277,7 @@ impl Compiler {
         Bucket {
             source: self.source(&spec.selector),
             marks: marks::of_selector(&spec.selector),
-            salt: format!("{}/", spec.salt).into(),
+            salted: Salted::new(spec.salt),
             allocations: allocations.into(),
         }
     }

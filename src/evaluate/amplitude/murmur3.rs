@@ -2,26 +2,30 @@
 
 /// The hash of `bytes`; multi-byte words and the tail are little-endian.
 pub fn murmur3(bytes: &[u8], seed: u32) -> u32 {
-    let mut hash = seed;
-    let mut blocks = bytes.chunks_exact(4);
-    for block in &mut blocks {
-        let mut word = [0; 4];
-        word.copy_from_slice(block);
-        hash = (hash ^ scrambled(u32::from_le_bytes(word))).rotate_left(13);
-        hash = hash.wrapping_mul(5).wrapping_add(0xe654_6b64);
-    }
-    let tail = blocks.remainder();
-    if !tail.is_empty() {
-        let mut word = [0; 4];
-        word[..tail.len()].copy_from_slice(tail);
-        hash ^= scrambled(u32::from_le_bytes(word));
+    let (blocks, tail) = bytes.as_chunks();
+    finished(blocks.iter().fold(seed, mixed), tail, bytes.len())
+}
+
+fn mixed(hash: u32, block: &[u8; 4]) -> u32 {
+    let hash = (hash ^ scrambled(u32::from_le_bytes(*block))).rotate_left(13);
+    hash.wrapping_mul(5).wrapping_add(0xe654_6b64)
+}
+
+/// Mixes the last up to three bytes and the length in.
+fn finished(mut hash: u32, tail: &[u8], length: usize) -> u32 {
+    let word = tail
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u32::from(byte));
+    if word != 0 {
+        hash ^= scrambled(word);
     }
     // The length counts modulo 2^32, as in the reference code.
     #[allow(
         clippy::cast_possible_truncation,
         reason = "the reference takes the length modulo 2^32"
     )]
-    let length = bytes.len() as u32;
+    let length = length as u32;
     hash ^= length;
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
     hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
@@ -48,11 +52,73 @@ pub struct Bucketed {
 impl Bucketed {
     /// The bucket of `input`, which is the salt, a slash and the text of the property.
     pub fn of(input: &[u8]) -> Self {
-        let hash = murmur3(input, 0);
+        Self::at(murmur3(input, 0))
+    }
+
+    fn at(hash: u32) -> Self {
         Self {
             hash,
             allocation: hash % 100,
             distribution: hash / 100,
+        }
+    }
+}
+
+/// A salt with its slash, hashed as far as that goes before the text is known.
+#[derive(Debug)]
+pub(super) struct Salted {
+    hash: u32,
+    /// The up to three bytes after the last whole block.
+    pending: Box<[u8]>,
+    length: usize,
+}
+
+impl Salted {
+    pub(super) fn new(salt: &str) -> Self {
+        let bytes = format!("{salt}/").into_bytes();
+        let (blocks, pending) = bytes.as_chunks();
+        Self {
+            hash: blocks.iter().fold(0, mixed),
+            pending: pending.into(),
+            length: bytes.len(),
+        }
+    }
+
+    /// The bucket of `salt/text`.
+    pub(super) fn bucketed(&self, text: &str) -> Bucketed {
+        let length = self.length + text.len();
+        let known = self.pending.len();
+        let mut first = [0; 4];
+        first[..known].copy_from_slice(&self.pending);
+        let Some((start, rest)) = text.as_bytes().split_at_checked(4 - known) else {
+            first[known..known + text.len()].copy_from_slice(text.as_bytes());
+            return Bucketed::at(finished(self.hash, &first[..known + text.len()], length));
+        };
+        first[known..].copy_from_slice(start);
+        let (blocks, tail) = rest.as_chunks();
+        Bucketed::at(finished(
+            blocks.iter().fold(mixed(self.hash, &first), mixed),
+            tail,
+            length,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_salt_hashed_before_gives_the_same(salt: String, text: String) {
+            let whole = Bucketed::of(format!("{salt}/{text}").as_bytes());
+            proptest::prop_assert_eq!(Salted::new(&salt).bucketed(&text), whole);
+        }
+
+        #[test]
+        fn short_salts_and_texts_too(salt in "[a-c]{0,5}", text in "[a-c]{0,5}") {
+            let whole = Bucketed::of(format!("{salt}/{text}").as_bytes());
+            proptest::prop_assert_eq!(Salted::new(&salt).bucketed(&text), whole);
         }
     }
 }

@@ -27,21 +27,20 @@ enum Source<'d> {
 }
 
 impl<'d> Property<'d> {
-    /// The property of a value; `None` for null.
-    pub(super) fn of(value: Value<'d>) -> Option<Self> {
+    /// The property of a value, which is not null.
+    pub(super) fn of(value: Value<'d>) -> Self {
         let text = match value.kind() {
-            Kind::Null => return None,
             // Only bucketing wants the text of an array.
             Kind::Array => OnceCell::new(),
             _ => OnceCell::from(text_of(value)),
         };
         let list = List::of(value);
-        Some(Self {
+        Self {
             source: Source::Value(value),
             text,
             list,
             forms: Forms::default(),
-        })
+        }
     }
 
     /// The property of an object that is written out already.
@@ -289,7 +288,7 @@ mod tests {
 
     fn list(json: &str) -> Option<Vec<String>> {
         let document = Document::parse(json.as_bytes(), 64).unwrap();
-        let property = Property::of(document.root())?;
+        let property = Property::of(document.root());
         property
             .list
             .map(|list| list.elements.iter().map(|element| element.to_string()).collect())
@@ -308,7 +307,7 @@ mod tests {
             ("[ ]", "[]"),
         ] {
             let document = Document::parse(json.as_bytes(), 64).unwrap();
-            assert_eq!(Property::of(document.root()).unwrap().text(), wanted, "{json}");
+            assert_eq!(Property::of(document.root()).text(), wanted, "{json}");
         }
     }
 

@@ -147,8 +147,6 @@ struct Run<'s, 'd> {
     /// What result slots find in substitutes.
     substituted: Vec<(u32, Option<FixedProperty>)>,
     effort: Effort,
-    /// Scratch: what is hashed.
-    hashed: Vec<u8>,
     /// The marks of the flag at hand.
     marks: u8,
 }
@@ -177,7 +175,6 @@ impl FlagSet {
             results: vec![NO_RESULT; self.flags.len()],
             substituted: Vec::new(),
             effort: Effort::default(),
-            hashed: Vec::with_capacity(128),
             marks: 0,
         };
         let mut evaluation = Evaluation::new(self, flags.len());
@@ -328,8 +325,6 @@ impl<'s> Run<'s, '_> {
         otherwise: Option<u32>,
         host: &mut H,
     ) -> Option<u32> {
-        // Taken out and put back, because `text` borrows from `self`.
-        let mut hashed = std::mem::take(&mut self.hashed);
         let text = match bucket.source {
             Source::Nowhere => None,
             Source::Context(slot) => {
@@ -340,12 +335,7 @@ impl<'s> Run<'s, '_> {
             Source::Result(slot) => self.result(slot).map(FixedProperty::text),
         };
         let text = text.filter(|text| !text.is_empty());
-        let bucketed = text.map(|text| {
-            hashed.clear();
-            hashed.extend_from_slice(bucket.salt.as_bytes());
-            hashed.extend_from_slice(text.as_bytes());
-            Bucketed::of(&hashed)
-        });
+        let bucketed = text.map(|text| bucket.salted.bucketed(text));
         let place = bucketed.and_then(|bucketed| place(bucket, bucketed));
         if H::OBSERVES {
             host.observe(Event::Bucket {
@@ -355,7 +345,6 @@ impl<'s> Run<'s, '_> {
                 place,
             });
         }
-        self.hashed = hashed;
         match place {
             // A variant that the flag does not have: go on with the next segment.
             Some((allocation, distribution)) => {

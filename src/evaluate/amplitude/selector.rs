@@ -89,16 +89,29 @@ impl Paths {
 
     /// Fills the slots at and below a node with a value and what is inside it.
     fn walk<'d>(&self, value: Value<'d>, node: u32, selected: &mut Selected<'d>) {
-        let mut pending = vec![(value, node)];
-        while let Some((value, node)) = pending.pop() {
+        let mut pending = Vec::new();
+        let mut next = Some((value, node));
+        while let Some((value, node)) = next {
             let node = &self.nodes[node as usize];
             if let Some(slot) = node.slot {
-                selected.put(slot, Property::of(value));
+                selected.put(slot, value);
             }
             if !node.children.is_empty() && value.kind() == Kind::Object {
-                let child = |(name, value)| Some((value, *node.children.get(name)?));
-                pending.extend(value.members().filter_map(child));
+                for (name, value) in value.members() {
+                    let Some(child) = node.children.get(name) else {
+                        continue;
+                    };
+                    match &self.nodes[*child as usize] {
+                        // Most are at the end of a path.
+                        Node {
+                            slot: Some(slot),
+                            children,
+                        } if children.is_empty() => selected.put(*slot, value),
+                        _ => pending.push((value, *child)),
+                    }
+                }
             }
+            next = pending.pop();
         }
     }
 
@@ -106,7 +119,7 @@ impl Paths {
     fn walk_user<'d>(&self, user: Value<'d>, selected: &mut Selected<'d>) {
         let root = &self.nodes[0];
         if let Some(slot) = root.slot {
-            selected.put(slot, written(|out| write_context(user, out)));
+            selected.put_written(slot, written(|out| write_context(user, out)));
         }
         if let Some(node) = root
             .children
@@ -114,7 +127,7 @@ impl Paths {
             .map(|child| &self.nodes[*child as usize])
         {
             if let Some(slot) = node.slot {
-                selected.put(slot, written(|out| write_user(user, out)));
+                selected.put_written(slot, written(|out| write_user(user, out)));
             }
             for (name, value) in user.members() {
                 let child = node.children.get(name).filter(|_| !GROUP_MEMBERS.contains(&name));
@@ -129,7 +142,7 @@ impl Paths {
             .map(|child| &self.nodes[*child as usize])
         {
             if let Some(slot) = node.slot {
-                selected.put(slot, written(|out| write_groups(user, out)));
+                selected.put_written(slot, written(|out| write_groups(user, out)));
             }
             if node.children.is_empty() {
                 return;
@@ -145,7 +158,7 @@ impl Paths {
     fn walk_group<'d>(&self, group: Group<'d>, node: u32, selected: &mut Selected<'d>) {
         let node = &self.nodes[node as usize];
         if let Some(slot) = node.slot {
-            selected.put(slot, written(|out| write_group(group, out)));
+            selected.put_written(slot, written(|out| write_group(group, out)));
         }
         for (name, value) in group.members() {
             if let (Some(child), Some(value)) = (node.children.get(name), value) {
@@ -170,9 +183,16 @@ impl<'d> Selected<'d> {
         self.properties.get((place as usize).wrapping_sub(1))
     }
 
-    fn put(&mut self, slot: u32, property: Option<Property<'d>>) {
-        if let Some(property) = property {
-            self.properties.push(property);
+    fn put(&mut self, slot: u32, value: Value<'d>) {
+        if !value.is_null() {
+            self.properties.push(Property::of(value));
+            self.of_slot[slot as usize] = u32::try_from(self.properties.len()).unwrap_or(0);
+        }
+    }
+
+    fn put_written(&mut self, slot: u32, text: Option<String>) {
+        if let Some(text) = text {
+            self.properties.push(Property::of_object_text(text));
             self.of_slot[slot as usize] = u32::try_from(self.properties.len()).unwrap_or(0);
         }
     }
@@ -227,12 +247,11 @@ fn is_empty(value: Value<'_>) -> bool {
     }
 }
 
-/// The property that `write` writes out; `None` if it writes nothing.
-fn written<'d>(write: impl FnOnce(&mut Vec<u8>)) -> Option<Property<'d>> {
+/// What `write` writes; `None` if it writes nothing.
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Option<String> {
     let mut out = Vec::new();
     write(&mut out);
-    let text = String::from_utf8(out).ok().filter(|text| !text.is_empty())?;
-    Some(Property::of_object_text(text))
+    String::from_utf8(out).ok().filter(|text| !text.is_empty())
 }
 
 /// Writes `{"user":...,"groups":...}`, each if there is one.

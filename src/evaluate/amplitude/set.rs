@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::condition::Test;
+use super::murmur3::Salted;
 use super::order::Order;
 use super::property::FixedProperty;
 use super::selector::{Paths, Source};
@@ -79,8 +80,7 @@ pub(super) struct Segment {
 pub(super) struct Bucket {
     pub(super) source: Source,
     pub(super) marks: u8,
-    /// The salt and the slash that follows it in what is hashed.
-    pub(super) salt: Box<str>,
+    pub(super) salted: Salted,
     pub(super) allocations: Box<[Allocation]>,
 }
 

@@ -20,12 +20,14 @@ impl Hasher for WordHasher {
     fn write(&mut self, bytes: &[u8]) {
         const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
         let mut hash = self.0 ^ bytes.len() as u64;
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER);
+        let (words, tail) = bytes.as_chunks();
+        for word in words {
+            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(MULTIPLIER);
             hash ^= hash >> 29;
         }
+        let word = tail.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        hash = (hash ^ word).wrapping_mul(MULTIPLIER);
+        hash ^= hash >> 29;
         self.0 = hash;
     }
 

@@ -462,12 +462,10 @@ fn fingerprint(name: &str) -> u32 {
 pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let mut chunks = bytes.chunks_exact(8);
+    let (chunks, rest) = bytes.as_chunks();
     let mut at = 0;
-    for chunk in &mut chunks {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        let word = u64::from_le_bytes(word);
+    for chunk in chunks {
+        let word = u64::from_le_bytes(*chunk);
         // The lowest high bit that is set is exact: borrows only disturb bytes above a hit.
         let zero = |word: u64| word.wrapping_sub(ONES) & !word;
         let control = word.wrapping_sub(ONES * 0x20) & !word;
@@ -477,8 +475,7 @@ pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
         }
         at += 8;
     }
-    let rest = chunks
-        .remainder()
+    let rest = rest
         .iter()
         .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
     Some(at + rest)
