@@ -12,8 +12,6 @@ mod print_config;
 mod probe;
 mod version;
 
-pub mod evaluate;
-
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
