@@ -18,7 +18,7 @@ mod tests;
 const USER_DEPTH_MAX: usize = 64;
 
 /// What `flagside evaluate` was asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Options {
     /// The file with the JSON array of flags that `/sdk/v2/flags` returns.
     pub flags: Option<PathBuf>,

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn only_json_objects_are_users() {
-        let deep = format!("{}1{}", "{\"a\":".repeat(64), "}".repeat(64));
+        let deep = format!("{}1{}", "{\"a\":".repeat(65), "}".repeat(65));
         for text in ["[]", "null", "1", "\"a\"", "{", "{}x", "{'a':1}", r#"{"a":"\ud800"}"#, "{\"a\":01}", &deep] {
             assert_eq!(read(text.as_bytes(), Overlay::default()).err(), Some(Unreadable::User), "{text}");
         }
