@@ -13,10 +13,7 @@ fn mixed(hash: u32, block: &[u8; 4]) -> u32 {
 
 /// Mixes the last up to three bytes and the length in.
 fn finished(mut hash: u32, tail: &[u8], length: usize) -> u32 {
-    let word = tail
-        .iter()
-        .rev()
-        .fold(0, |word, &byte| word << 8 | u32::from(byte));
+    let word = little_endian(tail);
     if word != 0 {
         hash ^= scrambled(word);
     }
@@ -68,40 +65,54 @@ impl Bucketed {
 #[derive(Debug)]
 pub(super) struct Salted {
     hash: u32,
-    /// The up to three bytes after the last whole block.
-    pending: Box<[u8]>,
+    /// The bytes after the last whole block, the first one lowest.
+    pending: u32,
+    /// How many these are: 0 to 3.
+    pending_bytes: usize,
     length: usize,
 }
 
 impl Salted {
     pub(super) fn new(salt: &str) -> Self {
         let bytes = format!("{salt}/").into_bytes();
-        let (blocks, pending) = bytes.as_chunks();
+        let (blocks, rest) = bytes.as_chunks();
         Self {
             hash: blocks.iter().fold(0, mixed),
-            pending: pending.into(),
+            pending: little_endian(rest),
+            pending_bytes: rest.len(),
             length: bytes.len(),
         }
     }
 
     /// The bucket of `salt/text`.
     pub(super) fn bucketed(&self, text: &str) -> Bucketed {
-        let length = self.length + text.len();
-        let known = self.pending.len();
-        let mut first = [0; 4];
-        first[..known].copy_from_slice(&self.pending);
-        let Some((start, rest)) = text.as_bytes().split_at_checked(4 - known) else {
-            first[known..known + text.len()].copy_from_slice(text.as_bytes());
-            return Bucketed::at(finished(self.hash, &first[..known + text.len()], length));
+        let bytes = text.as_bytes();
+        let length = self.length + bytes.len();
+        let Some(start) = bytes.first_chunk() else {
+            return self.bucketed_short(bytes);
         };
-        first[known..].copy_from_slice(start);
-        let (blocks, tail) = rest.as_chunks();
-        Bucketed::at(finished(
-            blocks.iter().fold(mixed(self.hash, &first), mixed),
-            tail,
-            length,
-        ))
+        let first = self.pending | u32::from_le_bytes(*start) << (8 * self.pending_bytes);
+        let (blocks, tail) = bytes[4 - self.pending_bytes..].as_chunks();
+        let hash = mixed(self.hash, &first.to_le_bytes());
+        Bucketed::at(finished(blocks.iter().fold(hash, mixed), tail, length))
     }
+
+    /// The same for a text that does not fill a block.
+    fn bucketed_short(&self, text: &[u8]) -> Bucketed {
+        let mut rest = self.pending.to_le_bytes()[..self.pending_bytes].to_vec();
+        rest.extend_from_slice(text);
+        let (blocks, tail) = rest.as_chunks();
+        let length = self.length + text.len();
+        Bucketed::at(finished(blocks.iter().fold(self.hash, mixed), tail, length))
+    }
+}
+
+/// Up to three bytes as a word, the first one lowest.
+fn little_endian(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
 #[cfg(test)]
