@@ -254,6 +254,8 @@ impl<'d> Value<'d> {
         let mut value = self;
         loop {
             match value.node().tag {
+                // Without escapes the source is minimal already.
+                Tag::String if !value.node().escaped => out.extend_from_slice(value.raw()),
                 Tag::String | Tag::Name => write_string(value.as_str().unwrap_or_default(), out),
                 Tag::Number => number(value.source(), out),
                 // Not the source: a lenient text may spell them differently.

@@ -11,7 +11,7 @@ use flagside::evaluate::json::Document;
 
 const RUNS: usize = 11;
 const RUN_TIME: Duration = Duration::from_millis(150);
-const FIXED_ROUNDS: u32 = 10_000;
+const FIXED_ROUNDS: u32 = 1_000;
 
 fn main() {
     // Cargo adds `--bench`.

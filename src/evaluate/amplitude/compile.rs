@@ -16,7 +16,7 @@ use super::set::{
     Problem, ProblemKind, ResultSlot, Segment,
 };
 use super::spec::{BucketSpec, ConditionSpec, FlagSpec, SegmentSpec, VariantSpec, text};
-use super::words::{Values, WordMap};
+use super::words::{QuickMap, Values, WordMap};
 use crate::evaluate::json::{Document, Kind, Value, write_string};
 
 /// Arrays and objects inside each other in a flag set.
@@ -24,6 +24,8 @@ const DEPTH_MAX: usize = 128;
 /// How much longer than the flag itself its written answers may be, and what every flag may use.
 const WRITTEN_FACTOR_MAX: usize = 64;
 const WRITTEN_BYTES_FREE: usize = 1 << 20;
+/// Members of merged metadata that are compared one by one.
+const COMPARED_ONE_BY_ONE: usize = 24;
 
 pub(super) fn compile(json: &[u8]) -> Result<FlagSet, FlagSetError> {
     let document = Document::parse(json, DEPTH_MAX)?;
@@ -136,7 +138,7 @@ struct Compiler {
     index: WordMap<u32>,
     conditions: Vec<Condition>,
     /// Conditions by their canonical text.
-    known_conditions: HashMap<(Source, Vec<u8>), u32>,
+    known_conditions: QuickMap<(Source, Vec<u8>), u32>,
     paths: Paths,
     results: Vec<ResultSlot>,
     known_results: HashMap<Vec<Box<str>>, u32>,
@@ -292,8 +294,8 @@ impl Compiler {
         let next = position(self.conditions.len());
         let mut invalid = Vec::new();
         let known = *self.known_conditions.entry((source, spelt)).or_insert(next);
-        let values = Values::new(spec.values.iter().map(|&value| value.into()));
         if known == next {
+            let values = Values::new(spec.values.iter().map(|&value| value.into()));
             let cohorts = cohorts(spec);
             let mut tell = |pattern: &str, why: &str| invalid.push((pattern.to_owned(), why.to_owned()));
             let test = Test::compile(spec.op, values, &mut self.patterns, &mut tell);
@@ -306,8 +308,8 @@ impl Compiler {
             });
         } else if spec.op.starts_with("regex ") {
             // Another flag's pattern, compiled and found wanting before: this flag has the problem too.
-            for word in values.words() {
-                invalid.extend(self.patterns.compile(word).1.map(|why| (word.to_string(), why)));
+            for &word in &spec.values {
+                invalid.extend(self.patterns.compile(word).1.map(|why| (word.to_owned(), why)));
             }
         }
         for (pattern, why) in invalid {
@@ -321,7 +323,7 @@ impl Compiler {
     fn source(&mut self, selector: &[&str]) -> Source {
         let owned = |path: &[&str]| path.iter().map(|&name| name.into()).collect::<Vec<Box<str>>>();
         match selector {
-            ["context", path @ ..] => Source::Context(self.paths.intern(&owned(path))),
+            ["context", path @ ..] => Source::Context(self.paths.intern(path)),
             ["result", flag, path @ ..] if matches!(path.first(), Some(&("key" | "value" | "metadata"))) => {
                 let next = position(self.results.len());
                 let slot = *self.known_results.entry(owned(selector)).or_insert(next);
@@ -392,10 +394,12 @@ fn cohorts(spec: &ConditionSpec<'_>) -> Option<Box<Cohorts>> {
 
 /// The answers of one flag while it is compiled.
 struct Answers<'d> {
-    /// Per variant its number and, once it is needed, where its head is written.
-    variants: HashMap<&'d str, (VariantSpec<'d>, Option<Range<usize>>)>,
-    /// The choices of the segment at hand, by the variant's name in the map.
-    of_segment: HashMap<String, u32>,
+    /// The place of a variant, by its name in the map.
+    places: QuickMap<&'d str, usize>,
+    /// Per variant, once it is needed, where its head is written.
+    heads: Vec<Option<Range<usize>>>,
+    /// The choices of the segment at hand, by the place of the variant.
+    of_segment: Vec<(usize, u32)>,
     name: Range<usize>,
     written_max: usize,
     too_large: bool,
@@ -416,12 +420,14 @@ impl<'d> Answers<'d> {
                 .sum::<usize>()
             + spec.metadata.map_or(0, |metadata| metadata.raw().len());
         Self {
-            variants: spec
+            places: spec
                 .variants
                 .iter()
-                .map(|&(name, variant)| (name, (variant, None)))
+                .enumerate()
+                .map(|(place, (name, _))| (*name, place))
                 .collect(),
-            of_segment: HashMap::new(),
+            heads: vec![None; spec.variants.len()],
+            of_segment: Vec::new(),
             name: flag.name.clone(),
             written_max: written_bytes + size.saturating_mul(WRITTEN_FACTOR_MAX) + WRITTEN_BYTES_FREE,
             too_large: false,
@@ -436,16 +442,19 @@ impl<'d> Answers<'d> {
         segment: &SegmentSpec<'_>,
         name: &str,
     ) -> Option<u32> {
-        if let Some(known) = self.of_segment.get(name) {
-            return Some(*known);
-        }
-        let (variant, head) = self.variants.get_mut(name)?;
+        let place = *self.places.get(name)?;
+        // Sorted, because a hostile flag may have very many distributions.
+        let at = match self.of_segment.binary_search_by_key(&place, |(place, _)| *place) {
+            Ok(known) => return Some(self.of_segment[known].1),
+            Err(at) => at,
+        };
+        let variant = &flag.variants.get(place)?.1;
         if self.too_large || compiler.written.len() > self.written_max {
             self.too_large = true;
             return None;
         }
         let out = &mut compiler.written;
-        let head = head
+        let head = self.heads[place]
             .get_or_insert_with(|| write_head(&self.name, variant, out))
             .clone();
         let metadata = merged([flag.metadata, segment.metadata, variant.metadata]);
@@ -474,7 +483,7 @@ impl<'d> Answers<'d> {
         };
         let number = position(compiler.choices.len());
         compiler.choices.push(choice);
-        self.of_segment.insert(name.to_owned(), number);
+        self.of_segment.insert(at, (place, number));
         Some(number)
     }
 }
@@ -521,13 +530,29 @@ fn write_tail(metadata: &[(&str, Value<'_>)], out: &mut Vec<u8>) {
 /// The shallow merge of metadata: the last value of a name, at the first one's position.
 fn merged<'d>(parts: [Option<Value<'d>>; 3]) -> Vec<(&'d str, Value<'d>)> {
     let mut merged: Vec<(&str, Value<'_>)> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
+    // Filled once comparing names one by one would take long.
+    let mut places: QuickMap<&str, usize> = QuickMap::default();
     for (name, value) in parts.into_iter().flatten().flat_map(Value::members) {
-        let place = *places.entry(name).or_insert(merged.len());
-        if place < merged.len() {
-            merged[place].1 = value;
+        if merged.len() == COMPARED_ONE_BY_ONE {
+            places = merged
+                .iter()
+                .enumerate()
+                .map(|(place, (name, _))| (*name, place))
+                .collect();
+        }
+        let known = if places.is_empty() {
+            merged.iter().position(|(known, _)| *known == name)
         } else {
-            merged.push((name, value));
+            places.get(name).copied()
+        };
+        match known {
+            Some(place) => merged[place].1 = value,
+            None => {
+                if !places.is_empty() {
+                    places.insert(name, merged.len());
+                }
+                merged.push((name, value));
+            }
         }
     }
     merged

@@ -46,17 +46,21 @@ struct Node {
 
 impl Paths {
     /// The slot of a path (without its leading `context`).
-    pub(super) fn intern(&mut self, path: &[Box<str>]) -> u32 {
+    pub(super) fn intern(&mut self, path: &[&str]) -> u32 {
         if self.nodes.is_empty() {
             self.nodes.push(Node::default());
         }
         let mut at = 0;
         for name in path {
-            let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-            let child = *self.nodes[at].children.entry(name.clone()).or_insert(next);
-            if child == next {
-                self.nodes.push(Node::default());
-            }
+            let child = match self.nodes[at].children.get(*name) {
+                Some(child) => *child,
+                None => {
+                    let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+                    self.nodes[at].children.insert((*name).into(), next);
+                    self.nodes.push(Node::default());
+                    next
+                }
+            };
             at = child as usize;
         }
         if self.nodes[at].slot.is_none() {

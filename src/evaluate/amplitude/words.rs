@@ -9,7 +9,10 @@ use super::property::{List, boolean_word};
 const FEW: usize = 8;
 
 /// A map from texts of the flag configuration, looked up with texts of users.
-pub(super) type WordMap<V> = HashMap<Box<str>, V, BuildHasherDefault<WordHasher>>;
+pub(super) type WordMap<V> = QuickMap<Box<str>, V>;
+
+/// A map with a quick hash.
+pub(super) type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
 
 /// A quick hash. What goes into the maps comes from the flag configuration, so that users cannot choose
 /// texts that collide.
@@ -31,6 +34,18 @@ impl Hasher for WordHasher {
         self.0 = hash;
     }
 
+    fn write_u32(&mut self, number: u32) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write(&number.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write(&number.to_le_bytes());
+    }
+
     fn write_u8(&mut self, _: u8) {
         // The terminator of a `str`: the length is hashed already.
     }
@@ -44,7 +59,7 @@ impl Hasher for WordHasher {
 #[derive(Debug)]
 pub(super) struct Values {
     words: Box<[Box<str>]>,
-    /// Filled for sets that are not few.
+    /// Filled for sets that are not small.
     index: HashSet<Box<str>, BuildHasherDefault<WordHasher>>,
     has_true: bool,
     has_false: bool,
@@ -55,16 +70,20 @@ pub(super) struct Values {
 impl Values {
     /// The set of `words`; repeated ones collapse.
     pub(super) fn new(words: impl IntoIterator<Item = Box<str>>) -> Self {
-        let mut seen = HashSet::new();
-        let words: Box<[Box<str>]> = words
-            .into_iter()
-            .filter(|word| seen.insert(word.clone()))
-            .collect();
-        let index = if words.len() > FEW {
-            words.iter().cloned().collect()
+        let mut kept: Vec<Box<str>> = words.into_iter().collect();
+        let mut index = HashSet::default();
+        if kept.len() <= FEW {
+            let mut distinct = Vec::with_capacity(kept.len());
+            for word in kept {
+                if !distinct.contains(&word) {
+                    distinct.push(word);
+                }
+            }
+            kept = distinct;
         } else {
-            HashSet::default()
-        };
+            kept.retain(|word| index.insert(word.clone()));
+        }
+        let words = kept.into_boxed_slice();
         let has = |boolean| words.iter().any(|word| boolean_word(word) == Some(boolean));
         let plain = words.iter().filter(|word| boolean_word(word).is_none()).count();
         Self {
@@ -83,7 +102,7 @@ impl Values {
 
     /// Whether `text` is one of the words, exactly.
     pub(super) fn contains(&self, text: &str) -> bool {
-        if self.words.len() <= FEW {
+        if self.index.is_empty() {
             self.words.iter().any(|word| **word == *text)
         } else {
             self.index.contains(text)
