@@ -34,7 +34,7 @@ fn the_two_listeners_keep_to_their_own_paths() {
         assert_eq!(sidecar.ask(&Ask::get(path)).status, 404, "{path}");
     }
     for ask in [Ask::about("u"), Ask::flags(), Ask::get("/nowhere")] {
-        assert_eq!(Caller::new(sidecar.admin()).ask(&ask).status, 404, "{ask:?}");
+        assert_eq!(sidecar.admin_ask(&ask).status, 404, "{ask:?}");
     }
     assert_eq!(cloud.count(Route::All), 0);
 }
@@ -287,11 +287,19 @@ fn counters_are_right_after_concurrent_use() {
 fn writes_and_unknown_paths_of_the_admin_listener_are_refused() {
     let cloud = FakeUpstream::start();
     let sidecar = Sidecar::start(&cloud);
-    let admin = |ask: Ask| Caller::new(sidecar.admin()).ask(&ask).status;
+    let admin = |ask: Ask| sidecar.admin_ask(&ask).status;
     for path in ["/metrics", "/status", "/healthz", "/readyz"] {
         assert_eq!(admin(Ask::new("POST", path)), 405, "{path}");
         assert_eq!(admin(Ask::new("HEAD", path)), 200, "{path}");
     }
     assert_eq!(admin(Ask::new("GET", "/")), 404);
     assert_eq!(admin(Ask::new("GET", "/etc/passwd")), 404);
+}
+
+#[test]
+fn a_web_page_cannot_read_the_admin_listener_under_another_name() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::start(&cloud);
+    let rebound = Ask::new("GET", "/status").host(&"evil.example:80");
+    assert_eq!(Caller::new(sidecar.admin()).ask(&rebound).status, 403);
 }

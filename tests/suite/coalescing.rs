@@ -204,7 +204,9 @@ fn a_verdict_is_shared_and_not_stored() {
 #[test]
 fn concurrent_questions_about_flags_are_few_upstream_requests() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::start(&cloud);
+    let sidecar = Sidecar::in_front_of(&cloud)
+        .set("sync.flags_interval", "1h")
+        .start();
     let answers = at_once(100, |_| sidecar.ask(&Ask::flags()));
     assert!(
         answers
@@ -216,8 +218,6 @@ fn concurrent_questions_about_flags_are_few_upstream_requests() {
         .into_iter()
         .filter(|request| !request.query().contains("eval_mode"))
         .count();
-    assert!(
-        plain <= 2,
-        "one for the question, one for the first poll: {plain}"
-    );
+    // One for the question on each of the two workers, one for the first poll.
+    assert!(plain <= 3, "{:#?}", cloud.requests());
 }

@@ -223,7 +223,7 @@ fn a_stream_that_cannot_be_had_is_not_implemented() {
     let sidecar = Sidecar::start(&cloud);
     for path in ["/sdk/stream/v1/flags", "/sdk/stream/v1/vardata"] {
         cloud.heal();
-        for status in [404, 500, 503] {
+        for status in [500, 503] {
             cloud.heal();
             cloud.fail_on(Route::Stream, Fault::status(status));
             assert_eq!(

@@ -34,6 +34,8 @@ pub struct Ask {
     pub method: String,
     /// Target as it is sent.
     pub target: String,
+    /// Value of `Host`.
+    pub host: String,
     /// Header lines without their line ends, after `Host`.
     pub headers: Vec<String>,
     /// The body, sent with `Content-Length`; `None` = neither.
@@ -46,6 +48,7 @@ impl Ask {
         Self {
             method: method.to_owned(),
             target: target.to_owned(),
+            host: "127.0.0.1:3546".to_owned(),
             headers: Vec::new(),
             body: None,
         }
@@ -140,11 +143,17 @@ impl Ask {
         self
     }
 
+    /// The same request with another `Host`.
+    pub fn host(mut self, host: &dyn ToString) -> Self {
+        self.host = host.to_string();
+        self
+    }
+
     /// The request as it goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
-            "{} {} HTTP/1.1\r\nHost: 127.0.0.1:3546\r\n",
-            self.method, self.target
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            self.method, self.target, self.host
         );
         for line in &self.headers {
             head.push_str(line);

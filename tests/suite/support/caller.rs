@@ -341,6 +341,7 @@ impl Response {
         let detail = parts.iter().find_map(|part| part.strip_prefix("detail="));
         match detail.map(|detail| detail.trim_matches('"')) {
             Some(source @ ("stale" | "stale_error" | "local" | "passthrough" | "none")) => source,
+            Some("no_answer") => "none",
             _ if parts.contains(&"hit") => "hit",
             _ if parts.contains(&"collapsed") => "coalesced",
             _ if parts.contains(&"fwd=bypass") => "passthrough",

@@ -227,7 +227,12 @@ impl Sidecar {
 
     /// GETs a path of the admin listener.
     pub fn admin_get(&self, path: &str) -> Response {
-        Caller::new(self.admin()).ask(&Ask::new("GET", path))
+        self.admin_ask(&Ask::new("GET", path))
+    }
+
+    /// Asks the admin listener under its own name.
+    pub fn admin_ask(&self, ask: &Ask) -> Response {
+        Caller::new(self.admin()).ask(&ask.clone().host(&self.admin()))
     }
 
     /// One scrape.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -298,8 +298,11 @@ async fn stream_flags(mut stream: TcpStream, request: &Recorded, shared: &Shared
         .write_all(&Answer::new(200, "text/event-stream", "").head(None))
         .await?;
     stream.write_all(chunk(&first).as_bytes()).await?;
-    while let Ok(frame) = frames.recv().await {
-        stream.write_all(chunk(&frame).as_bytes()).await?;
+    loop {
+        tokio::select! {
+            Ok(frame) = frames.recv() => stream.write_all(chunk(&frame).as_bytes()).await?,
+            // A stream's client says nothing more: what can be read is its end.
+            _ = stream.read_u8() => return Ok(()),
+        }
     }
-    Ok(())
 }
