@@ -28,6 +28,7 @@ fn fault(case: &Malformed, outcome: &Outcome) -> Option<String> {
             harmless
                 && match wanted {
                     Wanted::Status(status) => answer.status == status,
+                    Wanted::ClientErrorOrLast => (400..500).contains(&answer.status) || answer.closes(),
                     Wanted::ClientError | Wanted::ClientErrorOrClosed => (400..500).contains(&answer.status),
                 }
         }

@@ -8,8 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::caller::exchange;
 use crate::support::upstream::KEY;
-use crate::support::wait::PATIENCE;
-use crate::support::{Ask, FakeUpstream, Outcome, Route, Sidecar, eventually};
+use crate::support::{Ask, Caller, FakeUpstream, Outcome, Route, Sidecar, eventually};
 
 #[test]
 fn a_connection_carries_many_questions() {
@@ -41,6 +40,19 @@ fn pipelined_questions_are_answered_in_order() {
             format!("u-{number}")
         );
     }
+}
+
+#[test]
+fn half_of_a_second_question_holds_up_no_answer_to_the_first() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::start(&cloud);
+    sidecar.ask(&Ask::about("u"));
+    let bytes = Ask::about("u").bytes();
+    let mut caller = Caller::patient(sidecar.data(), Duration::from_secs(3));
+    caller.send(&[&bytes, &bytes[..30]].concat());
+    assert_eq!(caller.receive(false).expect_answer(&bytes).status, 200);
+    caller.send(&bytes[30..]);
+    assert_eq!(caller.receive(false).expect_answer(&bytes).status, 200);
 }
 
 #[test]
@@ -129,12 +141,17 @@ fn no_request_is_smuggled_through() {
         post("Transfer-Encoding: chunked\r\n", &format!("0;\r\n{evil}\r\n\r\n")),
     ];
     for (number, attempt) in attempts.iter().enumerate() {
-        // The bytes of `evil` are either the body of the first request or never read; a server that reads
-        // them as a second request may do so only when the first one legally ended before them.
-        let outcome = exchange(sidecar.data(), attempt, PATIENCE);
-        if let Outcome::Answer(answer) = &outcome {
+        // The bytes of `evil` are the body of the first request, or they are never read.
+        let mut caller = Caller::patient(sidecar.data(), Duration::from_millis(500));
+        caller.send(attempt);
+        if let Outcome::Answer(answer) = caller.receive(false) {
             assert!(answer.status < 500, "attempt {number}: {answer:?}");
         }
+        let second = caller.receive(false);
+        assert!(
+            matches!(second, Outcome::Closed | Outcome::Silence),
+            "attempt {number}: {second:?}"
+        );
     }
     sidecar.ask(&Ask::about("after"));
     let seen = cloud.requests();

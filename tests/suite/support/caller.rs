@@ -74,6 +74,14 @@ impl Caller {
         }
     }
 
+    /// The same, giving up after `patience`.
+    pub fn patient(address: SocketAddr, patience: Duration) -> Self {
+        Self {
+            patience,
+            ..Self::new(address)
+        }
+    }
+
     /// Asks on the connection there is, or on a new one if there is none or it was closed meanwhile.
     ///
     /// Panics when no answer comes.
@@ -163,10 +171,7 @@ impl Caller {
 
 /// Sends `bytes` on a new connection, and says what came back within `patience`.
 pub fn exchange(address: SocketAddr, bytes: &[u8], patience: Duration) -> Outcome {
-    let mut caller = Caller {
-        patience,
-        ..Caller::new(address)
-    };
+    let mut caller = Caller::patient(address, patience);
     caller.send(bytes);
     caller.receive(bytes.starts_with(b"HEAD "))
 }

@@ -13,6 +13,8 @@ pub enum Wanted {
     Status(u16),
     /// Any 4xx.
     ClientError,
+    /// Any 4xx, or an answer after which the connection closes (RFC 9112, 6.1).
+    ClientErrorOrLast,
     /// Any 4xx, or the connection closed without an answer, where HTTP leaves both open.
     ClientErrorOrClosed,
 }
@@ -30,7 +32,7 @@ pub struct Malformed {
     pub finished: bool,
 }
 
-use Wanted::{ClientError, ClientErrorOrClosed, Status};
+use Wanted::{ClientError, ClientErrorOrClosed, ClientErrorOrLast, Status};
 
 /// Every one of them.
 pub fn malformed() -> Vec<Malformed> {
@@ -303,7 +305,7 @@ fn framing() -> Vec<Case> {
         (
             "length and chunks",
             chunked(&bodiless.clone().header("Content-Length", "15")),
-            ClientError,
+            ClientErrorOrLast,
         ),
         (
             "two lengths",
