@@ -164,7 +164,7 @@ impl Worker {
         }
         let found = self.memo.borrow_mut().find(&scratch)?;
         let stored = &found.stored;
-        if stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
+        if stored.is_superseded() || stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
             return None;
         }
         if found.touch {

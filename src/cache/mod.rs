@@ -89,7 +89,11 @@ impl Cache {
                 self.flags.entries.fetch_add(1, Ordering::Relaxed);
                 self.flags.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
             }
+            let before = self.entries.get(&key);
             self.entries.insert(key, stored);
+            if let Some(before) = before {
+                before.superseded.store(true, Ordering::Release);
+            }
         }
         fits
     }

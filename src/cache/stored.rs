@@ -1,6 +1,7 @@
 //! One stored response and what it may be used for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct Stored {
     pub route: Route,
     /// Definitions of the flags it shows, where they were known.
     pub definitions: Option<Arc<Definitions>>,
+    /// Whether a newer answer to the same question has taken its place: memos must let go of it.
+    pub superseded: AtomicBool,
 }
 
 /// How long stored responses may be used, and for what.
@@ -92,6 +95,13 @@ impl Stored {
         }
     }
 
+    /// Whether a newer answer has taken its place.
+    #[inline]
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
     /// Whether neither the flags of its deployment have changed nor its key was revoked since it was asked for.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -143,6 +153,7 @@ mod tests {
             deployment,
             route: Route::VardataV2,
             definitions: None,
+            superseded: AtomicBool::new(false),
         }
     }
 

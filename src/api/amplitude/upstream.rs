@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -176,6 +177,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
                 deployment,
                 definitions,
                 route: climb.route,
+                superseded: AtomicBool::new(false),
                 body,
             });
             let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
