@@ -13,6 +13,8 @@ pub mod base64;
 pub mod flag_keys;
 pub mod hash;
 mod parameters;
+#[cfg(test)]
+mod properties;
 pub mod query;
 pub mod question;
 pub mod raw;
