@@ -1,6 +1,6 @@
 //! `flagside demo`: a self-contained tour on loopback.
 //!
-//! A built-in [`upstream`] with example [`flags`], the real proxy in front of it, and a [`story`] that an
+//! A built-in `upstream` with example `flags`, the real proxy in front of it, and a `story` that an
 //! application lives through: misses, hits, a flag change, an outage, the recovery. It reads no configuration,
 //! writes no file, talks to nobody but itself, and holds itself to what it tells: if a step turns out otherwise
 //! it says so and the exit code is 1.
@@ -93,7 +93,7 @@ fn tour(screen: &mut Screen<impl Write>, keep: bool) -> Result<u32, String> {
 fn introduce(screen: &mut Screen<impl Write>, upstream: &Upstream, data: SocketAddr) {
     screen.toned(
         Tone::Bold,
-        "flagside demo: a tour on loopback that ends by itself",
+        "flagside demo: a short tour; everything stays on loopback",
     );
     screen.line("");
     screen.line(&format!("    upstream   http://{}", upstream.address));
@@ -156,7 +156,7 @@ fn next(screen: &mut Screen<impl Write>) {
     screen.say("Ask why a user gets a variant:");
     screen.line(&format!("      {program} evaluate --explain --user-id ada \\"));
     screen.line(&format!("        --flags {flags}"));
-    screen.say("Keep the upstream and the proxy of this tour running, and try them with curl:");
+    screen.say("Keep upstream and proxy of this tour running, to try them with curl:");
     screen.line(&format!("      {program} demo --keep"));
     screen.say("README.md has the rest: configuration, Kubernetes, operations.");
 }
@@ -227,5 +227,21 @@ mod tests {
                 .chain(&config.listen.admin)
                 .all(|address| address.ip().is_loopback())
         );
+    }
+
+    #[test]
+    fn a_claim_that_does_not_come_true_is_shown_and_counted() {
+        let upstream = Upstream::start().unwrap();
+        let running = Running::start(config(&upstream).unwrap(), Arc::default()).unwrap();
+        let mut shown = Vec::new();
+        let mut screen = Screen::new(&mut shown, false);
+        let mut teller = Teller::new(&mut screen, &upstream, &running.proxy, running.data[0]).unwrap();
+        teller.claim(true, "water is wet");
+        teller.claim(false, "the moon is made of cheese");
+        assert_eq!(teller.contradictions, 1);
+        drop(teller);
+        assert!(running.stop());
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown, "    NOT AS TOLD: the moon is made of cheese\n");
     }
 }

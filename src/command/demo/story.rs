@@ -325,8 +325,8 @@ impl<W: Write> Teller<'_, W> {
         let asked = self.upstream.evaluations();
         let saved = 100.0 * (1.0 - asked as f64 / total.max(1) as f64);
         self.screen.say(&format!(
-            "{total} questions made {asked} requests to upstream ({saved:.0} % saved), without the \
-             repetitions of step 2. The flags took {} requests.",
+            "{total} questions, {asked} requests to upstream: {saved:.0} % saved. Not counted: the repetitions of \
+             step 2, and {} requests for flags.",
             self.upstream.polls()
         ));
     }
