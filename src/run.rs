@@ -4,13 +4,14 @@ mod observer;
 mod subject;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::api::Proxy;
 use crate::api::answer::Cors;
@@ -21,13 +22,13 @@ use crate::metrics::{LogMetrics, Metrics, Setup};
 use crate::server::listen::BindError;
 use crate::server::worker::{self, Ended};
 use crate::server::{Connections, admin, listen};
-use crate::store::{Deployments, FlagData};
+use crate::store::{Deployment, Deployments, FlagData};
 use crate::sync::{self, Environment, FlagSync};
 use crate::task::{Stopper, Tasks};
 use crate::telemetry;
 use crate::upstream::{Client, Shared, UpstreamSetupError};
 
-use observer::UpstreamObserver;
+use observer::{Names, UpstreamObserver};
 use subject::ProxySubject;
 
 /// How long background tasks may take to end.
@@ -46,7 +47,9 @@ pub enum StartError {
     #[error("{0}; free it, or choose another with --listen")]
     Listen(#[from] BindError),
     /// The admin address cannot be had.
-    #[error("the admin listener cannot be started: {0}; free the address, or choose another with --admin-listen")]
+    #[error(
+        "the admin listener cannot be started: {0}; free the address, or choose another with --admin-listen"
+    )]
     Admin(#[source] io::Error),
     /// The upstream side refuses its settings.
     #[error("{0}")]
@@ -97,15 +100,14 @@ pub struct Running {
 
 /// Runs the proxy until a signal ends it: the command `run`.
 #[must_use]
-pub fn run(config: Config, warnings: Vec<Fault>) -> ExitCode {
+pub fn run(config: Config, warnings: &[Fault]) -> ExitCode {
     let logs: Arc<LogMetrics> = Arc::default();
-    let telemetry = match telemetry::start(&config.log, Arc::clone(&logs)) {
-        Ok(telemetry) => telemetry,
-        Err(_) => return ExitCode::FAILURE,
+    let Ok(telemetry) = telemetry::start(&config.log, Arc::clone(&logs)) else {
+        return ExitCode::FAILURE;
     };
     let code = match Running::start(config, logs) {
         Ok(running) => {
-            for warning in &warnings {
+            for warning in warnings {
                 tracing::warn!("configuration: {warning}");
             }
             wait(running)
@@ -153,7 +155,10 @@ fn wait(running: Running) -> u8 {
 }
 
 /// A second signal: somebody is in a hurry. The drain still has threads that would be waited for.
-#[allow(clippy::exit, reason = "the process must end now, with this code, whatever its threads do")]
+#[allow(
+    clippy::exit,
+    reason = "the process must end now, with this code, whatever its threads do"
+)]
 fn at_once() -> u8 {
     std::process::exit(i32::from(EXIT_SECOND_SIGNAL))
 }
@@ -164,74 +169,33 @@ impl Running {
     /// # Errors
     /// When an address, a file or a thread cannot be had.
     pub fn start(config: Config, logs: Arc<LogMetrics>) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let started_at = Instant::now();
-        let n_workers = config.workers.get();
-        let bound = listen::bind(&config.listen.data, n_workers)?;
-        let (upstreams, names) = observer::upstreams(&config);
-        let metrics = Metrics::new(Setup {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: option_env!("FLAGSIDE_REVISION").unwrap_or_default().to_owned(),
-            environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
-            upstreams,
-            workers: n_workers,
-            logs,
-        });
-        let observer = Arc::new(UpstreamObserver::new(&names, &metrics));
-        let upstream = Shared::new(&config.upstream, observer)?;
-        let environments = environments(&config, &upstream, &metrics)?;
-        let keys = config.environments.iter().enumerate().flat_map(|(index, environment)| {
-            let keys = environment.deployment_keys.iter();
-            keys.filter_map(move |key| Some((index, DeploymentKey::new(key.expose().as_bytes())?)))
-        });
-        let deployments = Arc::new(Deployments::new(&config.keys, keys));
-        let (flag_sync, wanted) = FlagSync::new(config.keys.max_learnt + deployments.all().len());
-        let proxy = Arc::new(proxy(&config, &environments, &deployments, flag_sync, &metrics)?);
-        for deployment in deployments.all() {
-            proxy.flag_sync.follow(deployment);
-        }
-
+        let bound = listen::bind(&config.listen.data, config.workers.get())?;
+        let (parts, wanted) = Parts::build(config, logs)?;
         let [draining, closing, admin_stop, background_stop] = std::array::from_fn(|_| Stopper::new());
-        let subject = Arc::new(ProxySubject::new(&config, &proxy, &metrics, &upstream, names, bound.addresses.clone(), started_at));
-        metrics.observe(subject.readings());
+        let subject = Arc::new(ProxySubject::new(&parts, bound.addresses.clone(), started_at));
+        parts.metrics.observe(subject.readings());
         let admin_thread = admin::start(
-            &config.listen.admin,
+            &parts.config.listen.admin,
             Arc::clone(&subject) as Arc<dyn admin::Subject>,
-            metrics.admin(),
-            metrics.tasks(),
+            parts.metrics.admin(),
+            parts.metrics.tasks(),
             admin_stop.stop(),
         )
         .map_err(StartError::Admin)?;
         let admin = admin_thread.addresses().to_vec();
         subject.bound(&admin);
-        announce(&config, &bound.addresses, &admin);
+        announce(&parts.config, &bound.addresses, &admin);
         for missing in &bound.missing {
             tracing::warn!("{missing}; going on without it");
         }
-
-        let background = background(&config, &upstream, &deployments, &environments, wanted, &metrics, &background_stop)?;
-        let connections = Arc::new(Connections::new(config.listen.max_connections));
-        let memo = usize::try_from(memo_bytes(config.cache.max_bytes)).unwrap_or(usize::MAX) / n_workers;
-        let mut workers = Vec::with_capacity(n_workers);
-        for (number, listeners) in bound.listeners.into_iter().enumerate() {
-            workers.push(worker::start(worker::Setup {
-                number,
-                listeners,
-                proxy: Arc::clone(&proxy),
-                upstream: Arc::clone(&upstream),
-                metrics: metrics.worker(number),
-                connections: Arc::clone(&connections),
-                listen: config.listen.clone(),
-                memo_bytes: memo,
-                draining: draining.stop(),
-                closing: closing.stop(),
-                drain_timeout: config.drain.timeout,
-            })?);
-        }
+        let background = parts.start_background(wanted, &background_stop)?;
+        let workers = parts.start_workers(bound.listeners, &draining, &closing)?;
         Ok(Self {
             data: bound.addresses,
             admin,
-            proxy,
+            drain: parts.config.drain.clone(),
+            proxy: parts.proxy,
             subject,
             draining,
             closing,
@@ -240,7 +204,6 @@ impl Running {
             workers,
             background,
             admin_thread,
-            drain: config.drain.clone(),
         })
     }
 
@@ -252,13 +215,20 @@ impl Running {
         #[allow(clippy::disallowed_methods, reason = "this thread has nothing else to do")]
         std::thread::sleep(self.drain.delay);
         self.closing.request();
-        let cut_off: usize = self.workers.into_iter().map(|worker| worker.join().map_or(1, |ended| ended.cut_off)).sum();
+        let cut_off: usize = self
+            .workers
+            .into_iter()
+            .map(|worker| worker.join().map_or(1, |ended| ended.cut_off))
+            .sum();
         self.background_stop.request();
         let background = self.background.join().is_ok();
         self.admin_stop.request();
         self.admin_thread.join();
         if cut_off > 0 {
-            tracing::warn!(connections = cut_off, "stopped; requests that took longer than drain.timeout were cut off");
+            tracing::warn!(
+                connections = cut_off,
+                "stopped; requests that took longer than drain.timeout were cut off"
+            );
         } else {
             tracing::info!("stopped; every request was finished");
         }
@@ -267,7 +237,13 @@ impl Running {
 }
 
 fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
-    let list = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let list = |addresses: &[SocketAddr]| {
+        addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     tracing::info!(
         listen.data = list(data),
         listen.admin = list(admin),
@@ -281,7 +257,13 @@ fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
     for environment in &config.environments {
         match (&environment.urls, &environment.bootstrap_file) {
             (Some(urls), _) => {
-                tracing::info!(environment = environment.name, upstream.host = urls.eval.host, keys = environment.deployment_keys.len(), learn_keys = environment.learn_keys, "environment");
+                tracing::info!(
+                    environment = environment.name,
+                    upstream.host = urls.eval.host,
+                    keys = environment.deployment_keys.len(),
+                    learn_keys = environment.learn_keys,
+                    "environment"
+                );
             }
             (None, Some(file)) => {
                 tracing::info!(environment = environment.name, file = %file.display(), "environment without upstream: every answer comes from the flags file; name a --region or --upstream to ask it first");
@@ -300,7 +282,10 @@ fn environments(
     for (index, settings) in config.environments.iter().enumerate() {
         let bootstrap = match &settings.bootstrap_file {
             Some(path) => {
-                let failed = |what: String| StartError::Flags { path: path.display().to_string(), what };
+                let failed = |what: String| StartError::Flags {
+                    path: path.display().to_string(),
+                    what,
+                };
                 let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
                 let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
                 for problem in data.set.problems() {
@@ -343,29 +328,129 @@ fn proxy(
     })
 }
 
-/// The thread on which flags are synced: compiling a large set must not stall a data worker.
-fn background(
-    config: &Arc<Config>,
-    upstream: &Arc<Shared>,
-    deployments: &Arc<Deployments>,
-    environments: &Arc<[Arc<Environment>]>,
-    wanted: tokio::sync::mpsc::Receiver<Arc<crate::store::Deployment>>,
-    metrics: &Metrics,
-    stopper: &Stopper,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let (config, deployments) = (Arc::clone(config), Arc::clone(deployments));
-    let (environments, upstream) = (Arc::clone(environments), Arc::clone(upstream));
-    let (tasks, stop) = (Tasks::new(runtime.handle().clone(), metrics.tasks()), stopper.stop());
-    std::thread::Builder::new().name("flagside-sync".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            let client = Arc::new(Client::new(&upstream));
-            let owner = tasks.clone();
-            sync::flags::run(wanted, client, deployments, environments, config, owner, stop).await;
-            let left = tasks.drain(BACKGROUND_GRACE).await;
-            if !left.is_empty() {
-                tracing::debug!(?left, "background tasks did not end in time");
-            }
+/// Everything that threads share, before there are any.
+struct Parts {
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    upstream: Arc<Shared>,
+    names: Names,
+    proxy: Arc<Proxy>,
+}
+
+/// Deployments whose flags are to be polled.
+type Wanted = mpsc::Receiver<Arc<Deployment>>;
+
+impl Parts {
+    fn build(config: Config, logs: Arc<LogMetrics>) -> Result<(Self, Wanted), StartError> {
+        let config = Arc::new(config);
+        let (upstreams, names) = observer::upstreams(&config);
+        let metrics = Metrics::new(Setup {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: option_env!("FLAGSIDE_REVISION").unwrap_or_default().to_owned(),
+            environments: config
+                .environments
+                .iter()
+                .map(|environment| environment.name.clone())
+                .collect(),
+            upstreams,
+            workers: config.workers.get(),
+            logs,
         });
-    })
+        let observer = Arc::new(UpstreamObserver::new(&names, &metrics));
+        let upstream = Shared::new(&config.upstream, observer)?;
+        let environments = environments(&config, &upstream, &metrics)?;
+        let keys = config
+            .environments
+            .iter()
+            .enumerate()
+            .flat_map(|(index, environment)| {
+                let keys = environment.deployment_keys.iter();
+                keys.filter_map(move |key| Some((index, DeploymentKey::new(key.expose().as_bytes())?)))
+            });
+        let deployments = Arc::new(Deployments::new(&config.keys, keys));
+        let configured = deployments.all();
+        let (flag_sync, wanted) = FlagSync::new(config.keys.max_learnt + configured.len());
+        let proxy = Arc::new(proxy(&config, &environments, &deployments, flag_sync, &metrics)?);
+        for deployment in configured {
+            proxy.flag_sync.follow(deployment);
+        }
+        Ok((
+            Self {
+                config,
+                metrics,
+                upstream,
+                names,
+                proxy,
+            },
+            wanted,
+        ))
+    }
+
+    /// The thread on which flags are synced: compiling a large set must not stall a data worker.
+    fn start_background(&self, wanted: Wanted, stopper: &Stopper) -> io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let (config, upstream, proxy) = (
+            Arc::clone(&self.config),
+            Arc::clone(&self.upstream),
+            Arc::clone(&self.proxy),
+        );
+        let (tasks, stop) = (
+            Tasks::new(runtime.handle().clone(), self.metrics.tasks()),
+            stopper.stop(),
+        );
+        std::thread::Builder::new()
+            .name("flagside-sync".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let client = Arc::new(Client::new(&upstream));
+                    let (deployments, environments) =
+                        (Arc::clone(&proxy.deployments), Arc::clone(&proxy.environments));
+                    sync::flags::run(
+                        wanted,
+                        client,
+                        deployments,
+                        environments,
+                        config,
+                        tasks.clone(),
+                        stop,
+                    )
+                    .await;
+                    let left = tasks.drain(BACKGROUND_GRACE).await;
+                    if !left.is_empty() {
+                        tracing::debug!(?left, "background tasks did not end in time");
+                    }
+                });
+            })
+    }
+
+    fn start_workers(
+        &self,
+        listeners: Vec<Vec<TcpListener>>,
+        draining: &Stopper,
+        closing: &Stopper,
+    ) -> io::Result<Vec<JoinHandle<Ended>>> {
+        let connections = Arc::new(Connections::new(self.config.listen.max_connections));
+        let memo_bytes = usize::try_from(memo_bytes(self.config.cache.max_bytes)).unwrap_or(usize::MAX);
+        let memo_bytes = memo_bytes / listeners.len().max(1);
+        let setups = listeners
+            .into_iter()
+            .enumerate()
+            .map(|(number, listeners)| worker::Setup {
+                number,
+                listeners,
+                proxy: Arc::clone(&self.proxy),
+                upstream: Arc::clone(&self.upstream),
+                metrics: self.metrics.worker(number),
+                connections: Arc::clone(&connections),
+                listen: self.config.listen.clone(),
+                memo_bytes,
+                draining: draining.stop(),
+                closing: closing.stop(),
+                drain_timeout: self.config.drain.timeout,
+            });
+        setups.map(worker::start).collect()
+    }
 }

@@ -59,7 +59,11 @@ impl Answer {
             Source::Hit => text(&format!("flagside; hit; ttl={ttl}")),
             other => text(&format!("flagside; hit; ttl={ttl}; detail={}", other.as_str())),
         };
-        Self { age: Some(stored.age(now)), cache_status, ..Self::fetched(stored, source, true) }
+        Self {
+            age: Some(stored.age(now)),
+            cache_status,
+            ..Self::fetched(stored, source, true)
+        }
     }
 
     /// What upstream has just said, for the request that asked or one that waited with it.
@@ -85,25 +89,47 @@ impl Answer {
     #[must_use]
     pub fn local(body: Bytes, etag: Option<HeaderValue>, upstream: Option<StatusCode>) -> Self {
         let cache_status = match upstream {
-            Some(status) => text(&format!("flagside; fwd=miss; fwd-status={}; detail=local", status.as_u16())),
+            Some(status) => text(&format!(
+                "flagside; fwd=miss; fwd-status={}; detail=local",
+                status.as_u16()
+            )),
             None => HeaderValue::from_static("flagside; fwd=miss; detail=local"),
         };
         let content_type = Some(JSON);
-        Self { status: StatusCode::OK, content_type, body, etag, age: None, source: Source::Local, cache_status }
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body,
+            etag,
+            age: None,
+            source: Source::Local,
+            cache_status,
+        }
     }
 
     /// The 401 that upstream gave a moment ago, repeated without asking again.
     #[must_use]
     pub fn rejected(relayed: &Relayed) -> Self {
         let cache_status = HeaderValue::from_static("flagside; hit; detail=rejected_key");
-        Self { cache_status, ..Self::relayed(relayed, Source::None) }
+        Self {
+            cache_status,
+            ..Self::relayed(relayed, Source::None)
+        }
     }
 
     /// What upstream said, passed on without being stored.
     #[must_use]
     pub fn relayed(relayed: &Relayed, source: Source) -> Self {
-        let forward = if source == Source::Passthrough { "bypass" } else { "uri-miss" };
-        let collapsed = if source == Source::Coalesced { "; collapsed" } else { "" };
+        let forward = if source == Source::Passthrough {
+            "bypass"
+        } else {
+            "uri-miss"
+        };
+        let collapsed = if source == Source::Coalesced {
+            "; collapsed"
+        } else {
+            ""
+        };
         let status = relayed.status;
         Self {
             status,
@@ -112,7 +138,10 @@ impl Answer {
             etag: None,
             age: None,
             source,
-            cache_status: text(&format!("flagside; fwd={forward}; fwd-status={}{collapsed}", status.as_u16())),
+            cache_status: text(&format!(
+                "flagside; fwd={forward}; fwd-status={}{collapsed}",
+                status.as_u16()
+            )),
         }
     }
 
@@ -173,9 +202,10 @@ pub fn status_only(status: StatusCode) -> Response<AnswerBody> {
 /// Whether `If-None-Match: wanted` names `etag` (weak comparison, RFC 9110, 13.1.2).
 fn matches_etag(wanted: &HeaderValue, etag: &HeaderValue) -> bool {
     let Ok(wanted) = wanted.to_str() else { return false };
-    wanted.split(',').map(str::trim).any(|one| {
-        one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes()
-    })
+    wanted
+        .split(',')
+        .map(str::trim)
+        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes())
 }
 
 /// What a request wishes of its response beside the answer. Owned, for requests that wait.
@@ -204,7 +234,9 @@ impl From<Noted<'_>> for Wished {
 pub fn is_request_id(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=128).contains(&bytes.len())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// Per worker: header values that would otherwise be formatted per hit.
@@ -224,7 +256,9 @@ impl Prepared {
         let seconds = 0..=fresh_for.as_secs().min(PREPARED_SECONDS_MAX);
         Self {
             ages: seconds.clone().map(HeaderValue::from).collect(),
-            hits: seconds.map(|ttl| text(&format!("flagside; hit; ttl={ttl}"))).collect(),
+            hits: seconds
+                .map(|ttl| text(&format!("flagside; hit; ttl={ttl}")))
+                .collect(),
         }
     }
 
@@ -236,7 +270,11 @@ impl Prepared {
             (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
             _ => false,
         };
-        let body = if matched { Bytes::new() } else { stored.body.clone() };
+        let body = if matched {
+            Bytes::new()
+        } else {
+            stored.body.clone()
+        };
         let mut response = Response::new(AnswerBody::full(body));
         if matched {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -247,7 +285,10 @@ impl Prepared {
             headers.append(CONTENT_TYPE, stored.content_type.clone());
         }
         let (age, ttl) = (stored.age(now), u64::try_from(stored.ttl(now)).unwrap_or(0));
-        headers.append(CACHE_STATUS, pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}"))));
+        headers.append(
+            CACHE_STATUS,
+            pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}"))),
+        );
         headers.append(AGE, pick(&self.ages, age, || HeaderValue::from(age)));
         if let Some(etag) = &stored.etag {
             headers.append(CACHE_CONTROL, NO_CACHE);
@@ -274,7 +315,12 @@ impl Cors {
     /// `origins` that may call; none = all.
     #[must_use]
     pub fn new(origins: &[String]) -> Self {
-        Self { origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
+        Self {
+            origins: origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok())
+                .collect(),
+        }
     }
 
     /// Whether origins are listed at all.
@@ -324,7 +370,9 @@ pub struct Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
@@ -332,7 +380,11 @@ impl Events {
     /// Relays `body` until it ends or `stop` is requested.
     #[must_use]
     pub fn new(body: RelayBody, stop: Stop) -> Self {
-        Self { body, stop: Box::pin(async move { stop.requested().await }), ended: false }
+        Self {
+            body,
+            stop: Box::pin(async move { stop.requested().await }),
+            ended: false,
+        }
     }
 
     fn poll_frame(
@@ -362,7 +414,10 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = <RelayBody as Body>::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Full(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),

@@ -18,7 +18,9 @@ pub enum RequestError {
     #[error("send one header 'Authorization: Api-Key <deployment key>'")]
     MissingKey,
     /// No environment can take this key.
-    #[error("this deployment key belongs to no environment of this proxy: add it to environments[].deployment_keys")]
+    #[error(
+        "this deployment key belongs to no environment of this proxy: add it to environments[].deployment_keys"
+    )]
     UnknownKey,
     /// Upstream rejected this key while the request was under way.
     #[error("the deployment key was rejected by upstream")]
@@ -83,13 +85,19 @@ impl RequestError {
         let mut response = Response::new(AnswerBody::full(Bytes::from(format!("{self}\n"))));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.insert(ERROR_CODE, HeaderValue::from_static(code));
         match self {
             Self::NoAnswer => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                headers.insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=miss; detail=no_answer"));
+                headers.insert(
+                    CACHE_STATUS,
+                    HeaderValue::from_static("flagside; fwd=miss; detail=no_answer"),
+                );
             }
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -110,7 +118,11 @@ mod tests {
             (RequestError::MissingKey, 401, "missing_deployment_key"),
             (RequestError::UnknownKey, 401, "unknown_deployment_key"),
             (RequestError::RevokedKey, 401, "revoked_deployment_key"),
-            (RequestError::Unreadable(Unreadable::Context), 400, "unreadable_request"),
+            (
+                RequestError::Unreadable(Unreadable::Context),
+                400,
+                "unreadable_request",
+            ),
             (RequestError::BadHost, 400, "bad_host"),
             (RequestError::HeadersTooLarge, 431, "headers_too_large"),
             (RequestError::BodyTooLarge, 413, "body_too_large"),

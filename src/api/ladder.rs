@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use tokio::time::timeout_at;
 
-use crate::cache::{self, Flight, Freshness, Joined, Stored};
 use crate::cache::flight::Waiter;
+use crate::cache::{self, Flight, Freshness, Joined, Stored};
 use crate::config::Evaluation;
 use crate::key::{DeploymentKey, Question};
 use crate::metrics::{CacheName, CacheResult, Route, Source};
@@ -72,12 +72,18 @@ impl Climb {
         }
         let now = Instant::now();
         let stored = self.worker.proxy.cache.get(self.question.key);
-        if let Some(stored) = stored.as_ref().filter(|_| !self.question.bypass && self.may_answer()) {
+        if let Some(stored) = stored
+            .as_ref()
+            .filter(|_| !self.question.bypass && self.may_answer())
+        {
             match stored.freshness(&self.worker.proxy.lifetimes, now) {
                 Freshness::Fresh => {
                     self.count(CacheResult::Hit);
                     let answer = Answer::stored(stored, Source::Hit, now);
-                    return Ok(Climbed { answer, entry: Some(Arc::clone(stored)) });
+                    return Ok(Climbed {
+                        answer,
+                        entry: Some(Arc::clone(stored)),
+                    });
                 }
                 Freshness::WhileRevalidate => {
                     self.count(CacheResult::Stale);
@@ -104,7 +110,10 @@ impl Climb {
             Err(stored) => {
                 let now = Instant::now();
                 let answer = Answer::stored(&stored, Source::Hit, now);
-                return Ok(Climbed { answer, entry: Some(stored) });
+                return Ok(Climbed {
+                    answer,
+                    entry: Some(stored),
+                });
             }
         };
         self.count(match (source, self.question.bypass) {
@@ -142,7 +151,8 @@ impl Climb {
             Joined::Waits(waiter) => Ok((waiter, Source::Coalesced)),
             Joined::Leads(flight, waiter) => {
                 let stored = proxy.cache.get(self.question.key).filter(|stored| {
-                    stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh && self.may_answer()
+                    stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh
+                        && self.may_answer()
                 });
                 if let Some(stored) = stored {
                     return Err(stored);
@@ -172,11 +182,19 @@ impl Climb {
     }
 
     /// What upstream brought, for this request.
-    fn land(&self, landed: Landed, source: Source, stored: Option<&Arc<Stored>>) -> Result<Climbed, RequestError> {
+    fn land(
+        &self,
+        landed: Landed,
+        source: Source,
+        stored: Option<&Arc<Stored>>,
+    ) -> Result<Climbed, RequestError> {
         match landed {
             Landed::Stored { entry, kept } => {
                 let answer = Answer::fetched(&entry, source, kept);
-                Ok(Climbed { answer, entry: Some(entry).filter(|_| kept && !self.question.bypass) })
+                Ok(Climbed {
+                    answer,
+                    entry: Some(entry).filter(|_| kept && !self.question.bypass),
+                })
             }
             Landed::Relayed(relayed) => Ok(Answer::relayed(&relayed, source).into()),
             Landed::Revoked => Err(RequestError::RevokedKey),
@@ -193,7 +211,8 @@ impl Climb {
         let fetched_meanwhile = self.worker.proxy.cache.get(self.question.key);
         let stored = fetched_meanwhile.as_ref().or(stored);
         let freshness = stored.map(|stored| stored.freshness(&self.worker.proxy.lifetimes, now));
-        if let (Some(stored), Some(Freshness::Fresh | Freshness::WhileRevalidate | Freshness::OnError)) = (stored, freshness)
+        if let (Some(stored), Some(Freshness::Fresh | Freshness::WhileRevalidate | Freshness::OnError)) =
+            (stored, freshness)
         {
             return Some(self.stale(stored, Source::StaleError, now));
         }
@@ -209,7 +228,11 @@ impl Climb {
     /// `evaluation: local` and environments without upstream: computed here, first and always. Only a key
     /// that nothing is known of waits for one sync, which is also what proves it.
     async fn answer_locally(self: &Rc<Self>) -> Result<Climbed, RequestError> {
-        if let Some(answer) = self.may_answer().then(|| amplitude::local(self, None, None)).flatten() {
+        if let Some(answer) = self
+            .may_answer()
+            .then(|| amplitude::local(self, None, None))
+            .flatten()
+        {
             return Ok(answer.into());
         }
         if let Some(answer) = self.rejected(Instant::now()) {
@@ -233,7 +256,10 @@ impl Climb {
             Ok(Some(Landed::Relayed(relayed))) => Ok(Answer::relayed(&relayed, Source::Passthrough).into()),
             Ok(Some(Landed::Revoked)) => Err(RequestError::RevokedKey),
             _ => {
-                let answer = self.may_answer().then(|| amplitude::local(self, None, None)).flatten();
+                let answer = self
+                    .may_answer()
+                    .then(|| amplitude::local(self, None, None))
+                    .flatten();
                 answer.map(Climbed::from).ok_or(RequestError::NoAnswer)
             }
         }
@@ -243,12 +269,16 @@ impl Climb {
     #[must_use]
     pub fn may_answer(&self) -> bool {
         match self.known() {
-            Some(deployment) if deployment.standing() != crate::store::Standing::Unknown => deployment.in_service(),
+            Some(deployment) if deployment.standing() != crate::store::Standing::Unknown => {
+                deployment.in_service()
+            }
             Some(deployment) if deployment.configured => true,
             _ => {
                 let rejections = self.worker.proxy.deployments.rejections();
                 self.environment.bootstrap.is_some()
-                    && rejections.of(self.environment.index, &self.deployment_key).is_none()
+                    && rejections
+                        .of(self.environment.index, &self.deployment_key)
+                        .is_none()
             }
         }
     }
@@ -257,13 +287,22 @@ impl Climb {
     #[must_use]
     pub fn known(&self) -> Option<Arc<Deployment>> {
         let known = self.deployment.clone();
-        known.or_else(|| self.worker.proxy.deployments.get(self.environment.index, &self.deployment_key))
+        known.or_else(|| {
+            self.worker
+                .proxy
+                .deployments
+                .get(self.environment.index, &self.deployment_key)
+        })
     }
 
     /// The 401 that upstream gave a moment ago.
     fn rejected(&self, now: Instant) -> Option<Answer> {
         let proxy = &self.worker.proxy;
-        let rejection = proxy.deployments.rejections().answer(self.environment.index, &self.deployment_key, now)?;
+        let rejection =
+            proxy
+                .deployments
+                .rejections()
+                .answer(self.environment.index, &self.deployment_key, now)?;
         self.worker.metrics.cache(CacheName::Negative, CacheResult::Hit);
         let relayed = Relayed {
             status: StatusCode::UNAUTHORIZED,

@@ -30,8 +30,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::cache::{self, Freshness, Memo, Stored};
-use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
 use crate::key::raw::Noted;
+use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
 use crate::metrics::{self, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
@@ -64,6 +64,7 @@ pub struct Worker {
 }
 
 /// A response that is there at once, or comes later. Only the latter costs an allocation.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation per hit")]
 pub enum Responding {
     /// At once.
     Ready(Option<Response<AnswerBody>>),
@@ -105,10 +106,24 @@ struct Said {
 impl Worker {
     /// A worker with `memo_bytes` for its memo.
     #[must_use]
-    pub fn new(proxy: Arc<Proxy>, client: Client, metrics: Arc<WorkerMetrics>, draining: Stop, memo_bytes: usize) -> Self {
+    pub fn new(
+        proxy: Arc<Proxy>,
+        client: Client,
+        metrics: Arc<WorkerMetrics>,
+        draining: Stop,
+        memo_bytes: usize,
+    ) -> Self {
         let prepared = Prepared::new(proxy.lifetimes.fresh_for);
         let memo = RefCell::new(Memo::new(memo_bytes));
-        Self { proxy, client, metrics, draining, memo, scratch: RefCell::default(), prepared }
+        Self {
+            proxy,
+            client,
+            metrics,
+            draining,
+            memo,
+            scratch: RefCell::default(),
+            prepared,
+        }
     }
 
     /// Answers a request.
@@ -121,7 +136,9 @@ impl Worker {
             return Responding::Ready(Some(response));
         }
         let worker = Rc::clone(self);
-        Responding::Later(Box::pin(async move { worker.respond_later(request, began).await }))
+        Responding::Later(Box::pin(
+            async move { worker.respond_later(request, began).await },
+        ))
     }
 
     /// Refuses a request whose connection found it broken.
@@ -129,9 +146,19 @@ impl Worker {
         self.metrics.started();
         self.rejected(&error);
         let mut response = error.into_response();
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
         let route = Target::of(request.uri().path(), &self.proxy.path_prefix).route;
-        self.said(request.method(), &response, Said { route, source: Source::None }, Instant::now());
+        self.said(
+            request.method(),
+            &response,
+            Said {
+                route,
+                source: Source::None,
+            },
+            Instant::now(),
+        );
         Responding::Ready(Some(response))
     }
 
@@ -145,7 +172,15 @@ impl Worker {
         if let Some(id) = noted.request_id.filter(|id| answer::is_request_id(id)) {
             response.headers_mut().insert(REQUEST_ID, id.clone());
         }
-        self.said(request.method(), &response, Said { route, source: Source::Hit }, now);
+        self.said(
+            request.method(),
+            &response,
+            Said {
+                route,
+                source: Source::Hit,
+            },
+            now,
+        );
         Some(response)
     }
 
@@ -158,8 +193,16 @@ impl Worker {
         now: Instant,
     ) -> Option<(Response<AnswerBody>, Noted<'r>, Route)> {
         let mut scratch = self.scratch.borrow_mut();
-        let noted = raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
-        if (request.version() == Version::HTTP_11 && noted.n_hosts != 1) || noted.head_bytes > self.proxy.max_headers {
+        let noted = raw::write(
+            &mut scratch,
+            request.method(),
+            request.uri(),
+            request.headers(),
+            body,
+        );
+        if (request.version() == Version::HTTP_11 && noted.n_hosts != 1)
+            || noted.head_bytes > self.proxy.max_headers
+        {
             return None;
         }
         let found = self.memo.borrow_mut().find(&scratch)?;
@@ -174,10 +217,20 @@ impl Worker {
         Some((self.prepared.hit(stored, &noted, now), noted, stored.route))
     }
 
-    async fn respond_later(self: Rc<Self>, request: Request<Incoming>, began: Instant) -> Response<AnswerBody> {
+    async fn respond_later(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        began: Instant,
+    ) -> Response<AnswerBody> {
         let target = Target::of(request.uri().path(), &self.proxy.path_prefix);
         let route = target.route;
-        let counted = Aborted { worker: &self, route, method: request.method().clone(), began, armed: true };
+        let counted = Aborted {
+            worker: &self,
+            route,
+            method: request.method().clone(),
+            began,
+            armed: true,
+        };
         let method = request.method().clone();
         let version = request.version();
         let path = target.path.into_owned();
@@ -200,7 +253,9 @@ impl Worker {
             && (response.status().is_client_error() || response.status().is_server_error())
             && (path.starts_with("/v1/") || path.starts_with("/sdk/"))
         {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         counted.disarm();
         self.said(&method, &response, Said { route, source }, began);
@@ -222,7 +277,10 @@ impl Worker {
             return Err(RequestError::HeadersTooLarge);
         }
         if *request.method() == Method::OPTIONS && !matches!(route, Route::Other | Route::Status) {
-            return Ok((preflight::answer(&self.proxy.cors, request.headers()), Source::None));
+            return Ok((
+                preflight::answer(&self.proxy.cors, request.headers()),
+                Source::None,
+            ));
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         let post = *request.method() == Method::POST;
@@ -236,14 +294,19 @@ impl Worker {
             Route::FlagsV1 | Route::FlagsV2 if read => self.question(request, route, path, wished).await,
             Route::Status if read => Ok((preflight::status(), Source::None)),
             Route::Status => Err(RequestError::MethodNotAllowed("GET, HEAD")),
-            Route::FlagsV1 | Route::FlagsV2 | Route::Cohort | Route::Memberships | Route::Stream | Route::WebConfigs
+            Route::FlagsV1
+            | Route::FlagsV2
+            | Route::Cohort
+            | Route::Memberships
+            | Route::Stream
+            | Route::WebConfigs
                 if !read =>
             {
                 Err(RequestError::MethodNotAllowed("GET, HEAD, OPTIONS"))
             }
-            Route::Passthrough if matches!(*request.method(), Method::CONNECT | Method::TRACE) => {
-                Err(RequestError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
-            }
+            Route::Passthrough if matches!(*request.method(), Method::CONNECT | Method::TRACE) => Err(
+                RequestError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            ),
             Route::Other => Err(RequestError::NotFound),
             _ => passthrough::relay(self, request, route, path).await,
         }
@@ -301,33 +364,56 @@ impl Worker {
             }
         };
         let deployment = self.proxy.deployments.get(environment.index, &key);
-        let climb = Rc::new(Climb { worker: Rc::clone(self), environment, deployment_key: key, deployment, route, question });
+        let climb = Rc::new(Climb {
+            worker: Rc::clone(self),
+            environment,
+            deployment_key: key,
+            deployment,
+            route,
+            question,
+        });
         let climbed = Rc::clone(&climb).answer().await?;
         if let Some(entry) = &climbed.entry {
             self.remember(&request, &body, climb.question.key, entry);
         }
         let source = climbed.answer.source;
-        tracing::debug!(route = route.as_str(), source = source.as_str(), duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), "answered");
+        tracing::debug!(
+            route = route.as_str(),
+            source = source.as_str(),
+            duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "answered"
+        );
         Ok((climbed.answer.into_response(wished, flags), source))
     }
 
     /// Lets the memo know where these raw parts lead.
     fn remember(&self, request: &Request<()>, body: &Bytes, key: crate::key::Key, entry: &Arc<Stored>) {
         let mut scratch = self.scratch.borrow_mut();
-        raw::write(&mut scratch, request.method(), request.uri(), request.headers(), body);
+        raw::write(
+            &mut scratch,
+            request.method(),
+            request.uri(),
+            request.headers(),
+            body,
+        );
         self.memo.borrow_mut().learn(&scratch, key, entry);
     }
 
     fn said(&self, method: &Method, response: &Response<AnswerBody>, said: Said, began: Instant) {
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         let (method, code) = (metrics::Method::from_http(method), Code::from(response.status()));
-        self.metrics.answered(said.route, method, code, said.source, began.elapsed(), bytes);
+        self.metrics
+            .answered(said.route, method, code, said.source, began.elapsed(), bytes);
     }
 
     fn rejected(&self, error: &RequestError) {
         let reason = match error {
-            RequestError::MissingKey | RequestError::UnknownKey | RequestError::RevokedKey => Rejection::Unauthorized,
-            RequestError::Unreadable(_) | RequestError::BrokenBody | RequestError::BadHost => Rejection::BadRequest,
+            RequestError::MissingKey | RequestError::UnknownKey | RequestError::RevokedKey => {
+                Rejection::Unauthorized
+            }
+            RequestError::Unreadable(_) | RequestError::BrokenBody | RequestError::BadHost => {
+                Rejection::BadRequest
+            }
             RequestError::HeadersTooLarge => Rejection::HeadersTooLarge,
             RequestError::BodyTooLarge => Rejection::BodyTooLarge,
             RequestError::BodyTimeout => Rejection::Timeout,
@@ -359,7 +445,14 @@ impl Drop for Aborted<'_> {
     fn drop(&mut self) {
         if self.armed {
             let method = metrics::Method::from_http(&self.method);
-            self.worker.metrics.answered(self.route, method, Code::C499, Source::None, self.began.elapsed(), 0);
+            self.worker.metrics.answered(
+                self.route,
+                method,
+                Code::C499,
+                Source::None,
+                self.began.elapsed(),
+                0,
+            );
         }
     }
 }
@@ -367,7 +460,12 @@ impl Drop for Aborted<'_> {
 /// Bytes of target and headers, about as they came. The connection bounds them only roughly.
 fn head_bytes<B>(request: &Request<B>) -> usize {
     let target = request.uri().path().len() + request.uri().query().map_or(0, str::len);
-    target + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+    target
+        + request
+            .headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum::<usize>()
 }
 
 fn wished<B>(request: &Request<B>) -> Wished {
@@ -375,13 +473,18 @@ fn wished<B>(request: &Request<B>) -> Wished {
     Wished {
         origin: headers.get(http::header::ORIGIN).cloned(),
         if_none_match: headers.get(http::header::IF_NONE_MATCH).cloned(),
-        request_id: headers.get(REQUEST_ID).filter(|id| answer::is_request_id(id)).cloned(),
+        request_id: headers
+            .get(REQUEST_ID)
+            .filter(|id| answer::is_request_id(id))
+            .cloned(),
     }
 }
 
 /// The whole body, if it is no longer than `max` and comes in time.
 async fn read_body(headers: &http::HeaderMap, incoming: Incoming, max: usize) -> Result<Bytes, RequestError> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > max as u64) {
         return Err(RequestError::BodyTooLarge);
     }

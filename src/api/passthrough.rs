@@ -14,7 +14,9 @@ use crate::metrics::{Operation, Route, Source};
 use crate::sync::Environment;
 
 use super::amplitude::{self, Judged};
-use super::answer::{Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only};
+use super::answer::{
+    Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only,
+};
 use super::error::RequestError;
 use super::{Worker, is_cohort_throttle, only, request_id};
 
@@ -28,13 +30,22 @@ pub(super) async fn relay(
     route: Route,
     path: &str,
 ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > worker.proxy.max_body as u64) {
         return Err(RequestError::BodyTooLarge);
     }
-    let none = if route == Route::Stream { RequestError::NoStream } else { RequestError::NoAnswer };
+    let none = if route == Route::Stream {
+        RequestError::NoStream
+    } else {
+        RequestError::NoAnswer
+    };
     let environment = environment(worker, &request)?;
-    let Some(origins) = &environment.origins else { return Err(none) };
+    let Some(origins) = &environment.origins else {
+        return Err(none);
+    };
     let (origin, operation) = match route {
         Route::Stream => (&origins.stream, Operation::Stream),
         Route::Cohort => (&origins.cohort, Operation::Cohort),
@@ -46,7 +57,10 @@ pub(super) async fn relay(
         Route::Stream => STREAM_HEAD_DEADLINE.min(worker.proxy.total_deadline),
         _ => worker.proxy.total_deadline,
     };
-    let relayed = worker.client.relay(origin, &origins.stray_gate, operation, request, deadline).await;
+    let relayed = worker
+        .client
+        .relay(origin, &origins.stray_gate, operation, request, deadline)
+        .await;
     let response = relayed.map_err(|_| none)?;
     let status = response.status();
     // A rejected key is the client's to hear of; everything else means: poll instead.
@@ -56,7 +70,9 @@ pub(super) async fn relay(
     if is_cohort_throttle(route, status) {
         // Python and Ruby SDKs repeat these for ever without a pause (API 5.1).
         let mut response = status_only(StatusCode::SERVICE_UNAVAILABLE);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         return Ok((response, Source::Passthrough));
     }
     let mut response = if head {
@@ -71,7 +87,9 @@ pub(super) async fn relay(
             _ => response.map(AnswerBody::Stream),
         }
     };
-    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
+    response
+        .headers_mut()
+        .insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
     Ok((response, Source::Passthrough))
 }
 
@@ -80,11 +98,17 @@ fn environment(worker: &Worker, request: &Request<Incoming>) -> Result<Arc<Envir
     match authorization::deployment_key(request.headers()).and_then(DeploymentKey::new) {
         Some(key) => worker.proxy.environment_of(&key).ok_or(RequestError::UnknownKey),
         None if request.headers().get_all(AUTHORIZATION).iter().count() > 1 => Err(RequestError::MissingKey),
-        None => only(&worker.proxy.environments).cloned().ok_or(RequestError::UnknownKey),
+        None => only(&worker.proxy.environments)
+            .cloned()
+            .ok_or(RequestError::UnknownKey),
     }
 }
 
-fn forwarded(request: Request<Incoming>, path: &str, max_body: usize) -> Request<http_body_util::Limited<Incoming>> {
+fn forwarded(
+    request: Request<Incoming>,
+    path: &str,
+    max_body: usize,
+) -> Request<http_body_util::Limited<Incoming>> {
     let (mut parts, body) = request.into_parts();
     let target = match parts.uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -110,25 +134,48 @@ pub(super) async fn unreadable(
     let proxy = &worker.proxy;
     let refused = RequestError::Unreadable(unreadable);
     let now = std::time::Instant::now();
-    if let Some(rejection) = proxy.deployments.rejections().answer(environment.index, asked.deployment_key, now) {
+    if let Some(rejection) =
+        proxy
+            .deployments
+            .rejections()
+            .answer(environment.index, asked.deployment_key, now)
+    {
         let content_type = Some(rejection.content_type.clone());
         let body = rejection.body.clone();
-        return Ok(Answer::rejected(&Relayed { status: StatusCode::UNAUTHORIZED, content_type, body }));
+        return Ok(Answer::rejected(&Relayed {
+            status: StatusCode::UNAUTHORIZED,
+            content_type,
+            body,
+        }));
     }
-    let Some(origins) = &environment.origins else { return Err(refused) };
+    let Some(origins) = &environment.origins else {
+        return Err(refused);
+    };
     let began = proxy.deployments.begin();
     let deadline = tokio::time::Instant::now() + proxy.answer_deadline.min(proxy.total_deadline);
     let forward = Forward::verbatim(asked);
     // An unreadable flags request may be a probe with `eval_mode`, which says nothing of the key.
     let evaluates = !matches!(asked.route, Route::FlagsV1 | Route::FlagsV2);
-    let judged = amplitude::ask(worker, environment, &origins.stray_gate, asked.route, &forward, deadline).await;
+    let judged = amplitude::ask(
+        worker,
+        environment,
+        &origins.stray_gate,
+        asked.route,
+        &forward,
+        deadline,
+    )
+    .await;
     match judged {
         Judged::Answer(response) => {
             if evaluates {
                 let _ = proxy.accept(environment, asked.deployment_key, began);
             }
             let content_type = response.headers().get(CONTENT_TYPE).cloned().or(Some(JSON));
-            let relayed = Relayed { status: response.status(), content_type, body: response.into_body() };
+            let relayed = Relayed {
+                status: response.status(),
+                content_type,
+                body: response.into_body(),
+            };
             Ok(Answer::relayed(&relayed, Source::Passthrough))
         }
         Judged::Verdict(relayed) => Ok(Answer::relayed(&relayed, Source::Passthrough)),

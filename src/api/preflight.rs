@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
+    VARY,
 };
 use http::{HeaderMap, Response, StatusCode};
 
@@ -25,11 +26,19 @@ pub(super) fn answer(cors: &Cors, asked: &HeaderMap) -> Response<AnswerBody> {
     let headers = response.headers_mut();
     headers.insert(ALLOW, METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed(asked.get(ACCESS_CONTROL_REQUEST_HEADERS)));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        allowed(asked.get(ACCESS_CONTROL_REQUEST_HEADERS)),
+    );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    headers.insert(VARY, HeaderValue::from_static("Origin, Access-Control-Request-Headers"));
+    headers.insert(
+        VARY,
+        HeaderValue::from_static("Origin, Access-Control-Request-Headers"),
+    );
     // A page on the internet may reach into a private network only from an origin that is listed (design 7).
-    let private = asked.get(ASKS_PRIVATE_NETWORK).is_some_and(|value| value == "true");
+    let private = asked
+        .get(ASKS_PRIVATE_NETWORK)
+        .is_some_and(|value| value == "true");
     let listed = cors.is_listed() && asked.get(ORIGIN).is_some_and(|origin| cors.allows(origin));
     if private && listed {
         headers.insert(ALLOWS_PRIVATE_NETWORK, HeaderValue::from_static("true"));
@@ -39,7 +48,9 @@ pub(super) fn answer(cors: &Cors, asked: &HeaderMap) -> Response<AnswerBody> {
 
 /// The headers that SDKs send, and those that were asked for.
 fn allowed(requested: Option<&HeaderValue>) -> HeaderValue {
-    let requested = requested.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let requested = requested
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let mut all = String::from(HEADERS);
     if requested.len() <= REQUESTED_BYTES_MAX {
         for name in requested.split(',').map(|name| name.trim().to_ascii_lowercase()) {
@@ -69,7 +80,10 @@ mod tests {
     #[test]
     fn headers_asked_for_are_allowed_once() {
         let asked = HeaderValue::from_static("X-Custom, authorization, bad header, X-Amp-Exp-User,");
-        assert_eq!(allowed(Some(&asked)).to_str().unwrap(), format!("{HEADERS}, x-custom"));
+        assert_eq!(
+            allowed(Some(&asked)).to_str().unwrap(),
+            format!("{HEADERS}, x-custom")
+        );
         assert_eq!(allowed(None), HEADERS);
     }
 
@@ -80,7 +94,9 @@ mod tests {
         asked.insert(ORIGIN, HeaderValue::from_static("https://shop.example"));
         let allows = |origins: &[&str]| {
             let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
-            answer(&Cors::new(&origins), &asked).headers().contains_key(ALLOWS_PRIVATE_NETWORK)
+            answer(&Cors::new(&origins), &asked)
+                .headers()
+                .contains_key(ALLOWS_PRIVATE_NETWORK)
         };
         assert!(!allows(&[]));
         assert!(allows(&["https://shop.example"]));

@@ -59,7 +59,10 @@ impl Proxy {
         {
             return Some(Arc::clone(only));
         }
-        let known = self.environments.iter().find(|it| self.deployments.get(it.index, key).is_some());
+        let known = self
+            .environments
+            .iter()
+            .find(|it| self.deployments.get(it.index, key).is_some());
         if let Some(known) = known {
             return Some(Arc::clone(known));
         }
@@ -73,7 +76,11 @@ impl Proxy {
     /// Upstream answered 200 to a request that `began` then: the key is good, and its flags are followed.
     pub fn accept(&self, environment: &Environment, key: &DeploymentKey, began: u64) -> Accepted {
         let accepted = self.deployments.accept(environment.index, key, began);
-        if let Accepted::Yes { deployment, fresh: true } = &accepted {
+        if let Accepted::Yes {
+            deployment,
+            fresh: true,
+        } = &accepted
+        {
             tracing::info!(environment = &*environment.name, key = %key.hint(), "deployment key accepted by upstream");
             self.flag_sync.follow(Arc::clone(deployment));
         }
@@ -83,7 +90,13 @@ impl Proxy {
     /// Upstream answered 401: the key is out of service.
     pub fn reject(&self, environment: &Environment, key: &DeploymentKey, answer: &Relayed) {
         let content_type = answer.content_type.clone().unwrap_or(JSON);
-        let was = self.deployments.reject(environment.index, key, Instant::now(), content_type, answer.body.clone());
+        let was = self.deployments.reject(
+            environment.index,
+            key,
+            Instant::now(),
+            content_type,
+            answer.body.clone(),
+        );
         if was {
             tracing::warn!(environment = &*environment.name, key = %key.hint(), "deployment key rejected by upstream: out of service until it is accepted again");
         } else {

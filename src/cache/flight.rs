@@ -53,7 +53,9 @@ impl<T: Clone> Waiter<T> {
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 }
 
@@ -65,7 +67,9 @@ impl<T> fmt::Debug for Flights<T> {
 
 impl<T> fmt::Debug for Flight<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Flight")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,13 +82,19 @@ impl<T> Flights<T> {
             Entry::Vacant(place) => {
                 let (sender, receiver) = watch::channel(None);
                 place.insert(receiver.clone());
-                let flight = Flight { place: Some((key, Arc::clone(self))), sender };
+                let flight = Flight {
+                    place: Some((key, Arc::clone(self))),
+                    sender,
+                };
                 Joined::Leads(flight, Waiter(receiver))
             }
         }
     }
 
-    fn shard(&self, key: FlightKey) -> std::sync::MutexGuard<'_, HashMap<FlightKey, watch::Receiver<Option<T>>>> {
+    fn shard(
+        &self,
+        key: FlightKey,
+    ) -> std::sync::MutexGuard<'_, HashMap<FlightKey, watch::Receiver<Option<T>>>> {
         let shard = &self.shards[key.0.shard() % SHARDS];
         // Nothing between lock and unlock can leave a map half changed.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,7 +143,9 @@ mod tests {
     async fn all_who_ask_while_it_is_under_way_share_one_flight() {
         let flights: Arc<Flights<u32>> = Arc::default();
         let key = key();
-        let Joined::Leads(flight, mut leader) = flights.join(key) else { panic!("first") };
+        let Joined::Leads(flight, mut leader) = flights.join(key) else {
+            panic!("first")
+        };
         let mut waiters: Vec<_> = (0..10)
             .map(|_| match flights.join(key) {
                 Joined::Waits(waiter) => waiter,
@@ -145,14 +157,19 @@ mod tests {
         for waiter in &mut waiters {
             assert_eq!(waiter.landed().await, Some(7));
         }
-        assert!(matches!(flights.join(key), Joined::Leads(..)), "it has left the table");
+        assert!(
+            matches!(flights.join(key), Joined::Leads(..)),
+            "it has left the table"
+        );
     }
 
     #[tokio::test]
     async fn a_flight_that_dies_frees_its_waiters_and_its_place() {
         let flights: Arc<Flights<u32>> = Arc::default();
         let key = key();
-        let Joined::Leads(flight, mut waiter) = flights.join(key) else { panic!("first") };
+        let Joined::Leads(flight, mut waiter) = flights.join(key) else {
+            panic!("first")
+        };
         drop(flight);
         assert_eq!(waiter.landed().await, None);
         assert!(matches!(flights.join(key), Joined::Leads(..)));
@@ -162,7 +179,9 @@ mod tests {
     async fn a_panicking_leader_frees_its_waiters() {
         let flights: Arc<Flights<u32>> = Arc::default();
         let key = key();
-        let Joined::Leads(flight, mut waiter) = flights.join(key) else { panic!("first") };
+        let Joined::Leads(flight, mut waiter) = flights.join(key) else {
+            panic!("first")
+        };
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _held = flight;
             std::panic::resume_unwind(Box::new("the leader panics"));

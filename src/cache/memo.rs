@@ -74,7 +74,11 @@ impl Memo {
         let stored = slot.stored.upgrade()?;
         slot.used = true;
         slot.uses = slot.uses.wrapping_add(1);
-        Some(Found { stored, key: slot.key, touch: slot.uses % TOUCH_EVERY == 0 })
+        Some(Found {
+            stored,
+            key: slot.key,
+            touch: slot.uses % TOUCH_EVERY == 0,
+        })
     }
 
     /// Remembers that `raw` leads to `stored`. A slot with the same hash is replaced.
@@ -92,7 +96,13 @@ impl Memo {
             slot.key = key;
             slot.stored = Arc::downgrade(stored);
         } else {
-            let slot = Slot { raw: Box::from(raw), key, stored: Arc::downgrade(stored), uses: 0, used: false };
+            let slot = Slot {
+                raw: Box::from(raw),
+                key,
+                stored: Arc::downgrade(stored),
+                uses: 0,
+                used: false,
+            };
             self.slots.insert(hash, slot);
             self.ring.push(hash);
             self.bytes += cost;
@@ -109,7 +119,9 @@ impl Memo {
             if self.hand >= self.ring.len() {
                 self.hand = 0;
             }
-            let Some(&hash) = self.ring.get(self.hand) else { break };
+            let Some(&hash) = self.ring.get(self.hand) else {
+                break;
+            };
             match self.slots.get_mut(&hash) {
                 Some(slot) if slot.used && slot.stored.strong_count() > 0 => {
                     slot.used = false;

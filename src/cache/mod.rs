@@ -67,7 +67,12 @@ impl Cache {
                 metrics.evicted(name, cause);
             })
             .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { entries, max_bytes, max_entry: settings.max_entry, flags }
+        Self {
+            entries,
+            max_bytes,
+            max_entry: settings.max_entry,
+            flags,
+        }
     }
 
     /// The stored response of a question, of whatever age.

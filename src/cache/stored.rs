@@ -187,7 +187,11 @@ mod tests {
         stored.deployment.renew();
         for seconds in [0, 59, 60, 700, 100_000] {
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(stored.freshness(&LIFETIMES, now), Freshness::LastResort, "{seconds} s");
+            assert_eq!(
+                stored.freshness(&LIFETIMES, now),
+                Freshness::LastResort,
+                "{seconds} s"
+            );
         }
     }
 }

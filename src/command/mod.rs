@@ -43,7 +43,7 @@ fn execute(command: Command) -> ExitCode {
             arguments,
             dry_run: false,
         } => match load(arguments) {
-            Ok(loaded) => crate::run::run(loaded.config, loaded.warnings),
+            Ok(loaded) => crate::run::run(loaded.config, &loaded.warnings),
             Err(code) => code,
         },
         Command::Check { arguments, online } => check::run(arguments, online),

@@ -68,7 +68,11 @@ mod tests {
         }
         for json in [r#"["b","a"]"#, r#"["a","b","a",""]"#, r#" [ "\u0061" , "b" ] "#] {
             let header = base64::encode(json.as_bytes());
-            assert_eq!(FlagKeys::from_header(header.as_bytes()).as_ref(), Ok(&wanted), "{json}");
+            assert_eq!(
+                FlagKeys::from_header(header.as_bytes()).as_ref(),
+                Ok(&wanted),
+                "{json}"
+            );
         }
     }
 
@@ -84,14 +88,30 @@ mod tests {
     fn keys_keep_case_and_commas() {
         assert_ne!(FlagKeys::from_list("A"), FlagKeys::from_list("a"));
         let header = base64::encode(br#"["a,b"]"#);
-        assert_ne!(FlagKeys::from_header(header.as_bytes()), Ok(FlagKeys::from_list("a,b")));
+        assert_ne!(
+            FlagKeys::from_header(header.as_bytes()),
+            Ok(FlagKeys::from_list("a,b"))
+        );
     }
 
     #[test]
     fn other_headers_are_refused() {
-        for json in ["{}", "null", "[1]", "[null]", r#"["a""#, "", r#"[["a"]]"#, r#"["\ud800"]"#] {
+        for json in [
+            "{}",
+            "null",
+            "[1]",
+            "[null]",
+            r#"["a""#,
+            "",
+            r#"[["a"]]"#,
+            r#"["\ud800"]"#,
+        ] {
             let header = base64::encode(json.as_bytes());
-            assert_eq!(FlagKeys::from_header(header.as_bytes()), Err(Unreadable::FlagKeys), "{json}");
+            assert_eq!(
+                FlagKeys::from_header(header.as_bytes()),
+                Err(Unreadable::FlagKeys),
+                "{json}"
+            );
         }
         assert_eq!(FlagKeys::from_header(b"!!"), Err(Unreadable::FlagKeys));
     }

@@ -73,8 +73,8 @@ impl<'q> Parameters<'q> {
 
     /// The flag keys asked for; a header wins over `flag_keys`, that over `flag_key`. The parameters
     /// that lost, or that name no flag, are dropped, so that upstream sees the one that counts.
-    pub(super) fn choose_flag_keys(&mut self, header: Option<FlagKeys>) -> FlagKeys {
-        let chosen = match (&header, &self.flag_keys, &self.flag_key) {
+    pub(super) fn choose_flag_keys(&mut self, header: Option<&FlagKeys>) -> FlagKeys {
+        let chosen = match (header, &self.flag_keys, &self.flag_key) {
             (Some(keys), _, _) => keys.clone(),
             (None, Some(pair), _) | (None, None, Some(pair)) => FlagKeys::from_list(&pair.value),
             (None, None, None) => FlagKeys::default(),
@@ -89,7 +89,10 @@ impl<'q> Parameters<'q> {
     }
 
     fn version(&self) -> Option<&str> {
-        self.v.as_ref().map(|pair| pair.value.as_ref()).filter(|version| *version != "0")
+        self.v
+            .as_ref()
+            .map(|pair| pair.value.as_ref())
+            .filter(|version| *version != "0")
     }
 
     /// Appends everything that is neither identity nor flag keys.
@@ -98,7 +101,11 @@ impl<'q> Parameters<'q> {
         for pair in [&self.eval_mode, &self.delivery_method] {
             encoding.optional(pair.as_ref().map(|pair| pair.value.as_bytes()));
         }
-        let mut unknown: Vec<_> = self.unknown.iter().map(|pair| (&pair.name, &pair.value)).collect();
+        let mut unknown: Vec<_> = self
+            .unknown
+            .iter()
+            .map(|pair| (&pair.name, &pair.value))
+            .collect();
         unknown.sort_unstable();
         encoding.number(unknown.len() as u64);
         for (name, value) in unknown {
@@ -155,7 +162,7 @@ mod tests {
             ("flag_keys=a", Some(""), "/p", &[]),
         ] {
             let mut parameters = Parameters::read(Some(query), &[]).unwrap();
-            let chosen = parameters.choose_flag_keys(header.map(FlagKeys::from_list));
+            let chosen = parameters.choose_flag_keys(header.map(FlagKeys::from_list).as_ref());
             assert_eq!(chosen.as_slice(), keys, "{query}");
             assert_eq!(parameters.forward("/p"), wanted, "{query}");
         }
@@ -163,8 +170,17 @@ mod tests {
 
     #[test]
     fn a_parameter_with_two_values_is_ambiguous() {
-        for query in ["user_id=a&user_id=b", "v=0&v=1", "context={}&context=%7B%20%7D", "flag_key=a&flag_key=b"] {
-            assert_eq!(Parameters::read(Some(query), &[]).err(), Some(Unreadable::AmbiguousQuery), "{query}");
+        for query in [
+            "user_id=a&user_id=b",
+            "v=0&v=1",
+            "context={}&context=%7B%20%7D",
+            "flag_key=a&flag_key=b",
+        ] {
+            assert_eq!(
+                Parameters::read(Some(query), &[]).err(),
+                Some(Unreadable::AmbiguousQuery),
+                "{query}"
+            );
         }
         assert!(Parameters::read(Some("user_id=a&user_id=%61&x=1&x=2"), &[]).is_ok());
     }

@@ -25,7 +25,11 @@ pub fn pairs(query: &str) -> Result<Vec<Pair<'_>>, Unreadable> {
         .filter(|text| !text.is_empty())
         .map(|text| {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
-            Ok(Pair { name: decode(name)?, value: decode(value)?, text })
+            Ok(Pair {
+                name: decode(name)?,
+                value: decode(value)?,
+                text,
+            })
         })
         .collect()
 }
@@ -42,15 +46,21 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Unreadable> {
         match first {
             b'+' => out.push(b' '),
             b'%' => {
-                let [high, low, tail @ ..] = tail else { return Err(Unreadable::Query) };
-                let (Some(high), Some(low)) = (hex(*high), hex(*low)) else { return Err(Unreadable::Query) };
+                let [high, low, tail @ ..] = tail else {
+                    return Err(Unreadable::Query);
+                };
+                let (Some(high), Some(low)) = (hex(*high), hex(*low)) else {
+                    return Err(Unreadable::Query);
+                };
                 out.push(high << 4 | low);
                 rest = tail;
             }
             plain => out.push(*plain),
         }
     }
-    String::from_utf8(out).map(Cow::Owned).map_err(|_| Unreadable::Query)
+    String::from_utf8(out)
+        .map(Cow::Owned)
+        .map_err(|_| Unreadable::Query)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -68,7 +78,12 @@ mod tests {
 
     fn decoded(query: &str) -> Option<Vec<(String, String)>> {
         let pairs = pairs(query).ok()?;
-        Some(pairs.into_iter().map(|pair| (pair.name.into_owned(), pair.value.into_owned())).collect())
+        Some(
+            pairs
+                .into_iter()
+                .map(|pair| (pair.name.into_owned(), pair.value.into_owned()))
+                .collect(),
+        )
     }
 
     #[test]
@@ -81,10 +96,16 @@ mod tests {
             ("a", vec![("a", "")]),
             ("=x", vec![("", "x")]),
             ("a=x+y%2Bz", vec![("a", "x y+z")]),
-            ("c=%7B%22country%22%3A%22S%C3%A3o+Tom%C3%A9%22%7D", vec![("c", r#"{"country":"São Tomé"}"#)]),
+            (
+                "c=%7B%22country%22%3A%22S%C3%A3o+Tom%C3%A9%22%7D",
+                vec![("c", r#"{"country":"São Tomé"}"#)],
+            ),
             ("c=%7b%7d", vec![("c", "{}")]),
         ] {
-            let wanted: Vec<_> = wanted.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            let wanted: Vec<_> = wanted
+                .into_iter()
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .collect();
             assert_eq!(decoded(query), Some(wanted), "{query}");
         }
     }

@@ -114,7 +114,7 @@ impl Question {
         }
         let mut parameters = Parameters::read(asked.query, asked.ignore_query)?;
         let mut headers = Headers::read(asked.headers)?;
-        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?);
+        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?.as_ref());
         if flag_keys.is_all() {
             headers.flag_keys = None;
         }
@@ -124,7 +124,11 @@ impl Question {
             parameters.demote(context);
             Source::Body
         } else if from_header && headers.user.is_some() {
-            for pair in [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()] {
+            for pair in [
+                parameters.user_id.take(),
+                parameters.device_id.take(),
+                parameters.context.take(),
+            ] {
                 parameters.demote(pair);
             }
             Source::Header
@@ -133,7 +137,9 @@ impl Question {
         };
         let user = read_user(asked, source, &parameters, &headers)?;
         let effective = match &user.text {
-            Cow::Borrowed(text) if source == Source::Body && text.len() == asked.body.len() => asked.body.clone(),
+            Cow::Borrowed(text) if source == Source::Body && text.len() == asked.body.len() => {
+                asked.body.clone()
+            }
             text => Bytes::copy_from_slice(text),
         };
         let mut encoding = Encoding::with_capacity(user.canonical.len() + 256);
@@ -145,18 +151,13 @@ impl Question {
         encoding.part(headers.exposure_track());
         headers.encode_unknown(&mut encoding, source != Source::Header);
         drop(user);
-
-        let mut body = if asked.post { asked.body.clone() } else { Bytes::new() };
-        if source == Source::Body || from_header {
-            let moved = [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()];
-            if moved.iter().any(Option::is_some) {
-                if asked.post {
-                    body = effective.clone();
-                } else {
-                    headers.user = HeaderValue::from_str(&base64::encode(&effective)).ok();
-                }
-            }
-        }
+        let body = place_user(
+            asked,
+            from_header || source == Source::Body,
+            &effective,
+            &mut parameters,
+            &mut headers,
+        );
         Ok(Self {
             key: keyer.key(&encoding),
             user: effective,
@@ -181,14 +182,21 @@ impl Question {
     pub fn flags(asked: &Asked<'_>, keyer: &Keyer) -> Result<Self, Unreadable> {
         let mut parameters = Parameters::read(asked.query, asked.ignore_query)?;
         let mut headers = Headers::read(asked.headers)?;
-        for pair in [parameters.user_id.take(), parameters.device_id.take(), parameters.context.take()] {
+        for pair in [
+            parameters.user_id.take(),
+            parameters.device_id.take(),
+            parameters.context.take(),
+        ] {
             parameters.demote(pair);
         }
-        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?);
+        let flag_keys = parameters.choose_flag_keys(headers.flag_keys()?.as_ref());
         if flag_keys.is_all() {
             headers.flag_keys = None;
         }
-        let web = parameters.delivery_method.as_ref().is_some_and(|pair| pair.value == "web");
+        let web = parameters
+            .delivery_method
+            .as_ref()
+            .is_some_and(|pair| pair.value == "web");
         if !web {
             headers.user = None;
         }
@@ -245,7 +253,11 @@ impl Forward {
             method: if asked.post { Method::POST } else { Method::GET },
             target,
             headers,
-            body: if asked.post { asked.body.clone() } else { Bytes::new() },
+            body: if asked.post {
+                asked.body.clone()
+            } else {
+                Bytes::new()
+            },
         }
     }
 }
@@ -275,12 +287,48 @@ fn read_user<'a>(
             user::read(context.as_bytes(), overlay).map_err(|_| Unreadable::Context)
         }
         Source::Header => {
-            let Some(value) = &headers.user else { return user::read(b"", Overlay::default()) };
+            let Some(value) = &headers.user else {
+                return user::read(b"", Overlay::default());
+            };
             let text = base64::decode(value.as_bytes()).ok_or(Unreadable::UserBase64)?;
             let user = user::read(&text, Overlay::default())?;
-            Ok(EffectiveUser { canonical: user.canonical, text: Cow::Owned(text) })
+            Ok(EffectiveUser {
+                canonical: user.canonical,
+                text: Cow::Owned(text),
+            })
         }
     }
+}
+
+/// Puts the user where upstream documents it, if parts of it came elsewhere. Returns the body.
+fn place_user(
+    asked: &Asked<'_>,
+    is_sdk: bool,
+    effective: &Bytes,
+    parameters: &mut Parameters<'_>,
+    headers: &mut Headers,
+) -> Bytes {
+    let body = if asked.post {
+        asked.body.clone()
+    } else {
+        Bytes::new()
+    };
+    if !is_sdk {
+        return body;
+    }
+    let moved = [
+        parameters.user_id.take(),
+        parameters.device_id.take(),
+        parameters.context.take(),
+    ];
+    if moved.iter().all(Option::is_none) {
+        return body;
+    }
+    if asked.post {
+        return effective.clone();
+    }
+    headers.user = HeaderValue::from_str(&base64::encode(effective)).ok();
+    body
 }
 
 fn encode_identity(encoding: &mut Encoding, asked: &Asked<'_>) {
@@ -341,20 +389,32 @@ impl Headers {
     }
 
     fn flag_keys(&self) -> Result<Option<FlagKeys>, Unreadable> {
-        self.flag_keys.as_ref().map(|value| FlagKeys::from_header(value.as_bytes())).transpose()
+        self.flag_keys
+            .as_ref()
+            .map(|value| FlagKeys::from_header(value.as_bytes()))
+            .transpose()
     }
 
     fn track(&self) -> &[u8] {
-        self.track.as_ref().map_or(b"track", |value| value.as_bytes().trim_ascii())
+        self.track
+            .as_ref()
+            .map_or(b"track", |value| value.as_bytes().trim_ascii())
     }
 
     fn exposure_track(&self) -> &[u8] {
-        self.exposure_track.as_ref().map_or(b"no-track", |value| value.as_bytes().trim_ascii())
+        self.exposure_track
+            .as_ref()
+            .map_or(b"no-track", |value| value.as_bytes().trim_ascii())
     }
 
     /// `with_user`: the user header is none of the documented ones here, so it joins the key as it is.
     fn encode_unknown(&self, encoding: &mut Encoding, with_user: bool) {
-        encoding.optional(self.user.as_ref().filter(|_| with_user).map(HeaderValue::as_bytes));
+        encoding.optional(
+            self.user
+                .as_ref()
+                .filter(|_| with_user)
+                .map(HeaderValue::as_bytes),
+        );
         encoding.number(self.unknown.len() as u64);
         for (name, value) in &self.unknown {
             encoding.part(name.as_str().as_bytes());

@@ -25,9 +25,18 @@ pub struct Noted<'r> {
 
 /// Writes the raw parts to `out`, length-prefixed. `out` is cleared first and kept by the caller, so that
 /// nothing is allocated per request. Duplicate headers are all in, so none of them can hide.
-pub fn write<'r>(out: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &'r HeaderMap, body: &[u8]) -> Noted<'r> {
+pub fn write<'r>(
+    out: &mut Vec<u8>,
+    method: &Method,
+    uri: &Uri,
+    headers: &'r HeaderMap,
+    body: &[u8],
+) -> Noted<'r> {
     let query = uri.query().unwrap_or_default();
-    let mut noted = Noted { head_bytes: uri.path().len() + query.len(), ..Noted::default() };
+    let mut noted = Noted {
+        head_bytes: uri.path().len() + query.len(),
+        ..Noted::default()
+    };
     out.clear();
     // HEAD is answered as GET is: the connection leaves the body out.
     out.push(u8::from(*method == Method::POST));

@@ -23,7 +23,10 @@ impl<'p> Target<'p> {
             Some(rest) => Cow::Owned(rest.to_owned()),
             None => path,
         };
-        Self { route: route(&path), path }
+        Self {
+            route: route(&path),
+            path,
+        }
     }
 }
 
@@ -35,7 +38,11 @@ fn strip_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 }
 
 fn clean(path: &str) -> Cow<'_, str> {
-    let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+    let path = if path.len() > 1 {
+        path.strip_suffix('/').unwrap_or(path)
+    } else {
+        path
+    };
     if path.starts_with('/') && !path.contains("//") {
         return Cow::Borrowed(path);
     }
@@ -65,7 +72,12 @@ fn route(path: &str) -> Route {
         _ if path.starts_with("/sdk/v1/cohort/") => Route::Cohort,
         _ if path.starts_with("/sdk/v2/memberships/") => Route::Memberships,
         _ if path.starts_with("/sdk/stream/") => Route::Stream,
-        _ if ["/v1/", "/sdk/", "/web/"].iter().any(|root| path.starts_with(root)) => Route::Passthrough,
+        _ if ["/v1/", "/sdk/", "/web/"]
+            .iter()
+            .any(|root| path.starts_with(root)) =>
+        {
+            Route::Passthrough
+        }
         _ => Route::Other,
     }
 }
@@ -92,7 +104,11 @@ mod tests {
             ("/sdk/v2/flags/", "/sdk/v2/flags", Route::FlagsV2),
             ("/v1/flags", "/v1/flags", Route::FlagsV1),
             ("/sdk/v1/cohort/c1", "/sdk/v1/cohort/c1", Route::Cohort),
-            ("/sdk/v2/memberships/User/org/42", "/sdk/v2/memberships/User/org/42", Route::Memberships),
+            (
+                "/sdk/v2/memberships/User/org/42",
+                "/sdk/v2/memberships/User/org/42",
+                Route::Memberships,
+            ),
             ("/sdk/stream/v1/flags", "/sdk/stream/v1/flags", Route::Stream),
             ("/web/v1/configs", "/web/v1/configs", Route::WebConfigs),
             ("/v1/anything", "/v1/anything", Route::Passthrough),
@@ -104,7 +120,11 @@ mod tests {
             ("", "/", Route::Other),
             ("*", "/*", Route::Other),
             ("/V1/vardata", "/V1/vardata", Route::Other),
-            ("/sdk/v1/cohort/../../shutdown", "/sdk/v1/cohort/../../shutdown", Route::Other),
+            (
+                "/sdk/v1/cohort/../../shutdown",
+                "/sdk/v1/cohort/../../shutdown",
+                Route::Other,
+            ),
             ("/v1/%2e%2E/x", "/v1/%2e%2E/x", Route::Other),
             ("/v1", "/v1", Route::Other),
         ] {

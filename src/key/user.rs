@@ -56,11 +56,17 @@ pub fn read<'t>(text: &'t [u8], overlay: Overlay<'_>) -> Result<EffectiveUser<'t
     if overlay.is_empty() {
         let mut canonical = Vec::with_capacity(text.len());
         write_sorted(root, Level::Root, &mut canonical);
-        return Ok(EffectiveUser { text: Cow::Borrowed(text), canonical });
+        return Ok(EffectiveUser {
+            text: Cow::Borrowed(text),
+            canonical,
+        });
     }
     let laid = lay_over(root, overlay);
     let user = read(&laid, Overlay::default())?;
-    Ok(EffectiveUser { canonical: user.canonical, text: Cow::Owned(laid) })
+    Ok(EffectiveUser {
+        canonical: user.canonical,
+        text: Cow::Owned(laid),
+    })
 }
 
 /// The user's text with the overlay's members in place of its own, or at the end where it has none.
@@ -145,19 +151,35 @@ mod tests {
     #[test]
     fn pairs_of_the_contract_share_a_form_or_do_not() {
         for (one, two, same) in [
-            (r#"{"user_id":"a","device_id":"b"}"#, r#"{ "device_id" : "b", "user_id" : "a" }"#, true),
+            (
+                r#"{"user_id":"a","device_id":"b"}"#,
+                r#"{ "device_id" : "b", "user_id" : "a" }"#,
+                true,
+            ),
             (r#"{"p":"caf\u00e9"}"#, r#"{"p":"café"}"#, true),
             (r#"{"p":"\u003c"}"#, r#"{"p":"<"}"#, true),
             (r#"{"p":"\/"}"#, r#"{"p":"/"}"#, true),
             (r#"{"a":1,"a":2}"#, r#"{"a":2}"#, true),
-            (r#"{"user_properties":{"x":1,"y":2}}"#, r#"{"user_properties":{"y":2,"x":1}}"#, true),
-            (r#"{"groups":{"a":["1"],"b":["2"]}}"#, r#"{"groups":{"b":["2"],"a":["1"]}}"#, true),
+            (
+                r#"{"user_properties":{"x":1,"y":2}}"#,
+                r#"{"user_properties":{"y":2,"x":1}}"#,
+                true,
+            ),
+            (
+                r#"{"groups":{"a":["1"],"b":["2"]}}"#,
+                r#"{"groups":{"b":["2"],"a":["1"]}}"#,
+                true,
+            ),
             (
                 r#"{"group_properties":{"a":{"n":{"x":1,"y":2},"m":{}},"b":{}}}"#,
                 r#"{"group_properties":{"b":{},"a":{"m":{},"n":{"y":2,"x":1}}}}"#,
                 true,
             ),
-            (r#"{"group_cohort_ids":{"a":{"n":[],"m":[]}}}"#, r#"{"group_cohort_ids":{"a":{"m":[],"n":[]}}}"#, true),
+            (
+                r#"{"group_cohort_ids":{"a":{"n":[],"m":[]}}}"#,
+                r#"{"group_cohort_ids":{"a":{"m":[],"n":[]}}}"#,
+                true,
+            ),
             ("{\"p\":\"\u{e9}\"}", "{\"p\":\"e\u{301}\"}", false),
             (r#"{"user_id":"7"}"#, r#"{"user_id":7}"#, false),
             (r#"{"n":1}"#, r#"{"n":1.0}"#, false),
@@ -169,13 +191,21 @@ mod tests {
             (r#"{"user_properties":{}}"#, "{}", false),
             (r#"{"user_id":""}"#, "{}", false),
             (r#"{"user_id":" a"}"#, r#"{"user_id":"a"}"#, false),
-            (r#"{"groups":{"org":["a","b"]}}"#, r#"{"groups":{"org":["b","a"]}}"#, false),
+            (
+                r#"{"groups":{"org":["a","b"]}}"#,
+                r#"{"groups":{"org":["b","a"]}}"#,
+                false,
+            ),
             (
                 r#"{"user_properties":{"p":{"x":1,"y":2}}}"#,
                 r#"{"user_properties":{"p":{"y":2,"x":1}}}"#,
                 false,
             ),
-            (r#"{"custom":{"x":1,"y":2}}"#, r#"{"custom":{"y":2,"x":1}}"#, false),
+            (
+                r#"{"custom":{"x":1,"y":2}}"#,
+                r#"{"custom":{"y":2,"x":1}}"#,
+                false,
+            ),
             (
                 r#"{"group_properties":{"a":{"n":{"p":{"x":1,"y":2}}}}}"#,
                 r#"{"group_properties":{"a":{"n":{"p":{"y":2,"x":1}}}}}"#,
@@ -188,11 +218,20 @@ mod tests {
 
     #[test]
     fn identity_of_the_query_replaces_the_members_by_strings() {
-        let overlay = Overlay { user_id: Some("7"), device_id: Some("d\"1") };
+        let overlay = Overlay {
+            user_id: Some("7"),
+            device_id: Some("d\"1"),
+        };
         for (text, wanted) in [
             ("", r#"{"user_id":"7","device_id":"d\"1"}"#),
-            (r#"{"user_id":8,"x":[1, 2]}"#, r#"{"user_id":"7","x":[1,2],"device_id":"d\"1"}"#),
-            (r#"{"device_id":null,"user_id":"a"}"#, r#"{"device_id":"d\"1","user_id":"7"}"#),
+            (
+                r#"{"user_id":8,"x":[1, 2]}"#,
+                r#"{"user_id":"7","x":[1,2],"device_id":"d\"1"}"#,
+            ),
+            (
+                r#"{"device_id":null,"user_id":"a"}"#,
+                r#"{"device_id":"d\"1","user_id":"7"}"#,
+            ),
         ] {
             let user = read(text.as_bytes(), overlay).unwrap();
             assert_eq!(std::str::from_utf8(&user.text), Ok(wanted), "{text}");
@@ -202,8 +241,23 @@ mod tests {
     #[test]
     fn only_json_objects_are_users() {
         let deep = format!("{}1{}", "{\"a\":".repeat(65), "}".repeat(65));
-        for text in ["[]", "null", "1", "\"a\"", "{", "{}x", "{'a':1}", r#"{"a":"\ud800"}"#, "{\"a\":01}", &deep] {
-            assert_eq!(read(text.as_bytes(), Overlay::default()).err(), Some(Unreadable::User), "{text}");
+        for text in [
+            "[]",
+            "null",
+            "1",
+            "\"a\"",
+            "{",
+            "{}x",
+            "{'a':1}",
+            r#"{"a":"\ud800"}"#,
+            "{\"a\":01}",
+            &deep,
+        ] {
+            assert_eq!(
+                read(text.as_bytes(), Overlay::default()).err(),
+                Some(Unreadable::User),
+                "{text}"
+            );
         }
         assert!(read(b"{\"a\":\"\xff\"}", Overlay::default()).is_err());
         for text in ["", " \n", "{}", " { } "] {

@@ -19,7 +19,11 @@ pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
     for environment in &config.environments {
         let Some(urls) = &environment.urls else { continue };
         let roles = [
-            (&urls.eval, "", &[Operation::Evaluate, Operation::Flags, Operation::Passthrough][..]),
+            (
+                &urls.eval,
+                "",
+                &[Operation::Evaluate, Operation::Flags, Operation::Passthrough][..],
+            ),
             (&urls.flags, "_flags", &[Operation::Flags]),
             (&urls.stream, "_stream", &[Operation::Stream]),
             (&urls.cohort, "_cohort", &[Operation::Cohort]),
@@ -28,7 +32,10 @@ pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
             let next = setups.len();
             let (index, _) = names.entry(Arc::clone(base)).or_insert_with(|| {
                 let name = format!("{}{suffix}", environment.name);
-                setups.push(UpstreamSetup { name: name.clone(), operations: Vec::new() });
+                setups.push(UpstreamSetup {
+                    name: name.clone(),
+                    operations: Vec::new(),
+                });
                 (next, name)
             });
             if let Some(setup) = setups.get_mut(*index) {
@@ -50,14 +57,19 @@ pub(super) struct UpstreamObserver {
 
 impl UpstreamObserver {
     pub(super) fn new(names: &Names, metrics: &Metrics) -> Self {
-        let cells = names.iter().map(|(base, (index, _))| (Arc::clone(base), metrics.upstream(*index))).collect();
+        let cells = names
+            .iter()
+            .map(|(base, (index, _))| (Arc::clone(base), metrics.upstream(*index)))
+            .collect();
         Self { cells }
     }
 }
 
 impl Observer for UpstreamObserver {
     fn exchanged(&self, origin: &Origin, operation: Operation, outcome: Outcome, took: Duration) {
-        let Some(cells) = self.cells.get(origin.base()) else { return };
+        let Some(cells) = self.cells.get(origin.base()) else {
+            return;
+        };
         // A full gate is told as a cancelled attempt that took no time.
         if outcome == Outcome::CircuitOpen || (outcome == Outcome::Cancelled && took.is_zero()) {
             cells.not_tried(operation, outcome);
@@ -75,8 +87,13 @@ impl Observer for UpstreamObserver {
 
     fn breaker(&self, origin: &Origin, state: BreakerState) {
         match state {
-            BreakerState::Open => tracing::warn!(upstream.host = origin.host(), "upstream fails: asking it is paused"),
-            BreakerState::HalfOpen => tracing::debug!(upstream.host = origin.host(), "upstream is tried again"),
+            BreakerState::Open => tracing::warn!(
+                upstream.host = origin.host(),
+                "upstream fails: asking it is paused"
+            ),
+            BreakerState::HalfOpen => {
+                tracing::debug!(upstream.host = origin.host(), "upstream is tried again")
+            }
             BreakerState::Closed => tracing::info!(upstream.host = origin.host(), "upstream answers again"),
         }
     }
@@ -84,7 +101,11 @@ impl Observer for UpstreamObserver {
     fn gate_breaker(&self, gate: &Gate, operation: Operation, state: BreakerState) {
         let (environment, operation) = (gate.name(), operation.as_str());
         match state {
-            BreakerState::Open => tracing::warn!(environment, operation, "upstream answers 5xx: asking it is paused"),
+            BreakerState::Open => tracing::warn!(
+                environment,
+                operation,
+                "upstream answers 5xx: asking it is paused"
+            ),
             BreakerState::HalfOpen => tracing::debug!(environment, operation, "upstream is tried again"),
             BreakerState::Closed => tracing::info!(environment, operation, "upstream answers again"),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::Proxy;
-use crate::config::{Config, Readiness as Rules};
+use crate::config::Readiness as Rules;
 use crate::metrics::{
     CacheName, CacheReading, Circuit, Degraded, EnvironmentReading, Listener, Metrics, Readings,
 };
@@ -20,9 +20,9 @@ use crate::server::admin::status::{
 use crate::server::admin::{Check, Readiness, Subject};
 use crate::store::{Deployment, Standing};
 use crate::sync::Environment;
-use crate::upstream::{BreakerState, Origin, Shared};
+use crate::upstream::{BreakerState, Origin};
 
-use super::observer::Names;
+use super::Parts;
 
 /// Failures shorter than this do not make the proxy degraded.
 const DEGRADED_AFTER: Duration = Duration::from_secs(60);
@@ -61,25 +61,26 @@ struct Looked {
 }
 
 impl ProxySubject {
-    pub(super) fn new(
-        config: &Config,
-        proxy: &Arc<Proxy>,
-        metrics: &Arc<Metrics>,
-        upstream: &Arc<Shared>,
-        names: Names,
-        data: Vec<SocketAddr>,
-        started: Instant,
-    ) -> Self {
-        let by_base: HashMap<_, _> =
-            upstream.origins().into_iter().map(|origin| (Arc::clone(origin.base()), origin)).collect();
-        let mut origins: Vec<_> = names
+    pub(super) fn new(parts: &Parts, data: Vec<SocketAddr>, started: Instant) -> Self {
+        let (config, proxy, metrics) = (&parts.config, &parts.proxy, &parts.metrics);
+        let by_base: HashMap<_, _> = parts
+            .upstream
+            .origins()
             .into_iter()
-            .filter_map(|(base, (index, name))| Some((index, name, Arc::clone(by_base.get(&base)?))))
+            .map(|origin| (Arc::clone(origin.base()), origin))
+            .collect();
+        let mut origins: Vec<_> = parts
+            .names
+            .iter()
+            .filter_map(|(base, (index, name))| Some((*index, name.clone(), Arc::clone(by_base.get(base)?))))
             .collect();
         origins.sort_by_key(|(index, ..)| *index);
         let state = Looked {
             proxy: Arc::clone(proxy),
-            origins: origins.into_iter().map(|(_, name, origin)| (name, origin)).collect(),
+            origins: origins
+                .into_iter()
+                .map(|(_, name, origin)| (name, origin))
+                .collect(),
             rules: config.readiness.clone(),
             flags_interval: config.sync.flags_interval,
             mode: config.mode.as_str(),
@@ -93,7 +94,10 @@ impl ProxySubject {
             draining: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
         };
-        Self { state: Arc::new(state), metrics: Arc::clone(metrics) }
+        Self {
+            state: Arc::new(state),
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// Where the admin listener was bound.
@@ -123,7 +127,10 @@ impl Subject for ProxySubject {
 
     fn status(&self) -> Status {
         let state = &self.state;
-        let degraded: Vec<_> = Degraded::ALL.into_iter().filter(|reason| state.is_degraded(*reason)).collect();
+        let degraded: Vec<_> = Degraded::ALL
+            .into_iter()
+            .filter(|reason| state.is_degraded(*reason))
+            .collect();
         let life = if state.draining.load(Ordering::Acquire) {
             State::Draining
         } else if !state.readiness().ready {
@@ -147,9 +154,16 @@ impl Subject for ProxySubject {
             degraded,
             config_files: state.files.clone(),
             config_loaded_at: state.started_at,
-            listeners: data.chain(admin.into_iter().map(|address| (Listener::Admin, address))).collect(),
+            listeners: data
+                .chain(admin.into_iter().map(|address| (Listener::Admin, address)))
+                .collect(),
             upstreams: self.upstreams(),
-            environments: state.proxy.environments.iter().map(|it| state.environment(it)).collect(),
+            environments: state
+                .proxy
+                .environments
+                .iter()
+                .map(|it| state.environment(it))
+                .collect(),
             caches: [CacheName::Vardata, CacheName::Flags]
                 .into_iter()
                 .map(|name| CacheStatus {
@@ -187,8 +201,16 @@ impl Looked {
     fn readiness(&self) -> Readiness {
         let draining = self.draining.load(Ordering::Acquire);
         let mut checks = vec![
-            Check { name: "listeners".to_owned(), ok: true, detail: "bound".to_owned() },
-            Check { name: "draining".to_owned(), ok: !draining, detail: if draining { "yes" } else { "no" }.to_owned() },
+            Check {
+                name: "listeners".to_owned(),
+                ok: true,
+                detail: "bound".to_owned(),
+            },
+            Check {
+                name: "draining".to_owned(),
+                ok: !draining,
+                detail: if draining { "yes" } else { "no" }.to_owned(),
+            },
         ];
         let latched = self.was_ready.load(Ordering::Acquire);
         let over = !self.rules.strict && self.started.elapsed() >= self.rules.deadline;
@@ -200,12 +222,19 @@ impl Looked {
                 other => (other.0, detail),
             };
             all &= ok;
-            checks.push(Check { name: format!("environment {}", environment.name), ok, detail: detail.to_owned() });
+            checks.push(Check {
+                name: format!("environment {}", environment.name),
+                ok,
+                detail: detail.to_owned(),
+            });
         }
         if all && !draining {
             self.was_ready.store(true, Ordering::Release);
         }
-        Readiness { ready: all && !draining, checks }
+        Readiness {
+            ready: all && !draining,
+            checks,
+        }
     }
 
     fn has_flags(&self, environment: &Environment) -> (bool, &'static str) {
@@ -216,7 +245,10 @@ impl Looked {
             .into_iter()
             .filter(|deployment| deployment.environment == environment.index && deployment.configured)
             .collect();
-        if configured.iter().any(|deployment| deployment.flags().evaluation().is_some()) {
+        if configured
+            .iter()
+            .any(|deployment| deployment.flags().evaluation().is_some())
+        {
             (true, "flags synced")
         } else if environment.bootstrap.is_some() {
             (true, "flags from file")
@@ -239,13 +271,18 @@ impl Looked {
                 let since = origin.last_success().unwrap_or(self.started_at);
                 fails_still && since.elapsed().is_ok_and(|silent| silent >= DEGRADED_AFTER)
             }),
-            Degraded::Auth => {
-                self.proxy.deployments.all().iter().any(|it| it.configured && it.standing() == Standing::Revoked)
-            }
+            Degraded::Auth => self
+                .proxy
+                .deployments
+                .all()
+                .iter()
+                .any(|it| it.configured && it.standing() == Standing::Revoked),
             Degraded::Stale => {
                 let limit = self.flags_interval * STALE_INTERVALS;
                 self.proxy.deployments.all().iter().any(|deployment| {
-                    let synced = deployment.last_sync().map_or(self.started.elapsed(), |at| at.elapsed().unwrap_or_default());
+                    let synced = deployment
+                        .last_sync()
+                        .map_or(self.started.elapsed(), |at| at.elapsed().unwrap_or_default());
                     deployment.in_service() && synced > limit
                 })
             }
@@ -265,7 +302,11 @@ impl Looked {
             deployments.push(deployment_status(environment, None));
         }
         deployments.sort_by(|one, two| one.key_fingerprint.cmp(&two.key_fingerprint));
-        EnvironmentStatus { name: environment.name.to_string(), backend: "amplitude", deployments }
+        EnvironmentStatus {
+            name: environment.name.to_string(),
+            backend: "amplitude",
+            deployments,
+        }
     }
 }
 
@@ -283,14 +324,22 @@ fn deployment_status(environment: &Environment, deployment: Option<&Arc<Deployme
         last_sync: deployment.and_then(|it| it.last_sync()),
         last_change: deployment.and_then(|it| it.last_change()),
         bad_flags: data.map_or_else(Vec::new, |data| {
-            data.set.problems().iter().map(|problem| (problem.flag.clone(), problem.detail.clone())).collect()
+            data.set
+                .problems()
+                .iter()
+                .map(|problem| (problem.flag.clone(), problem.detail.clone()))
+                .collect()
         }),
     }
 }
 
 /// First 8 hex digits of the SHA-256 of a key.
 fn fingerprint(key: &[u8]) -> String {
-    Sha256::digest(key).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(key)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn circuit(state: BreakerState) -> Circuit {
@@ -315,15 +364,24 @@ impl Readings for Gauges {
     }
 
     fn circuit(&self, upstream: usize) -> Circuit {
-        self.0.origins.get(upstream).map_or(Circuit::Closed, |(_, origin)| circuit(origin.breaker_state()))
+        self.0
+            .origins
+            .get(upstream)
+            .map_or(Circuit::Closed, |(_, origin)| circuit(origin.breaker_state()))
     }
 
     fn environment(&self, environment: usize) -> EnvironmentReading {
-        let Some(environment) = self.0.proxy.environments.get(environment) else { return EnvironmentReading::default() };
+        let Some(environment) = self.0.proxy.environments.get(environment) else {
+            return EnvironmentReading::default();
+        };
         let status = self.0.environment(environment);
         EnvironmentReading {
             flags: status.deployments.iter().map(|it| it.flags as u64).sum(),
-            bad_flags: status.deployments.iter().map(|it| it.bad_flags.len() as u64).sum(),
+            bad_flags: status
+                .deployments
+                .iter()
+                .map(|it| it.bad_flags.len() as u64)
+                .sum(),
         }
     }
 

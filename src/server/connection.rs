@@ -124,7 +124,11 @@ impl Watch {
     /// Closes what has been silent, or slow with its head, for too long. Says whether it did.
     fn sweep(&self, now: Ticks, limits: &Limits) -> bool {
         let past = now.wrapping_sub(self.since.get());
-        let limit = if self.reading.get() { limits.header } else { limits.idle };
+        let limit = if self.reading.get() {
+            limits.header
+        } else {
+            limits.idle
+        };
         let over = self.busy.get() == 0 && past > limit && self.end.get() != End::Now;
         if over {
             self.end(End::Now);
@@ -137,8 +141,13 @@ impl Watch {
 /// latter and closes the connection, which is safe; but such a request is an attack or a fault, and is told so.
 fn is_framed_twice(bytes: &[u8]) -> bool {
     let has = |name: &[u8]| {
-        let lines = bytes.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
-        lines.into_iter().any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+        let lines = bytes
+            .split(|byte| *byte == b'\n')
+            .take_while(|line| !line.trim_ascii().is_empty());
+        lines.into_iter().any(|line| {
+            line.get(..name.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(name))
+        })
     };
     has(b"transfer-encoding:") && has(b"content-length:")
 }
@@ -165,13 +174,27 @@ impl Watches {
     #[must_use]
     pub fn new(settings: &config::Listen) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.keep_alive(true).half_close(false).max_headers(HEADERS_MAX).max_buf_size(settings.max_headers.max(8192));
+        http1
+            .keep_alive(true)
+            .half_close(false)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(settings.max_headers.max(8192));
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(settings.max_headers).unwrap_or(u32::MAX));
-        let limits = Limits { header: ticks(settings.header_timeout), idle: ticks(settings.idle_timeout) };
-        Self { clock: Rc::default(), all: RefCell::default(), limits, http1, http2, finishing: Cell::new(false) }
+        let limits = Limits {
+            header: ticks(settings.header_timeout),
+            idle: ticks(settings.idle_timeout),
+        };
+        Self {
+            clock: Rc::default(),
+            all: RefCell::default(),
+            limits,
+            http1,
+            http2,
+            finishing: Cell::new(false),
+        }
     }
 
     /// Serves one connection to its end.
@@ -181,10 +204,18 @@ impl Watches {
         if self.finishing.get() {
             watch.end.set(End::Graceful);
         }
-        let Some(http2) = speaks_http2(&stream, &watch).await else { return };
+        let Some(http2) = speaks_http2(&stream, &watch).await else {
+            return;
+        };
         watch.http2.set(http2);
-        let io = TokioIo::new(WatchedStream { stream, watch: Rc::clone(&watch) });
-        let service = WatchedService { worker, watch: Rc::clone(&watch) };
+        let io = TokioIo::new(WatchedStream {
+            stream,
+            watch: Rc::clone(&watch),
+        });
+        let service = WatchedService {
+            worker,
+            watch: Rc::clone(&watch),
+        };
         if http2 {
             let connection = std::pin::pin!(self.http2.serve_connection(io, service));
             drive(connection, &watch, |connection| connection.graceful_shutdown()).await;
@@ -227,7 +258,11 @@ impl Watches {
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.all.borrow().iter().filter(|watch| watch.strong_count() > 0).count()
+        self.all
+            .borrow()
+            .iter()
+            .filter(|watch| watch.strong_count() > 0)
+            .count()
     }
 }
 
@@ -317,7 +352,10 @@ impl Service<Request<Incoming>> for WatchedService {
         } else {
             self.worker.respond(request)
         };
-        WatchedResponding { responding, watch: Rc::clone(&self.watch) }
+        WatchedResponding {
+            responding,
+            watch: Rc::clone(&self.watch),
+        }
     }
 }
 
@@ -336,7 +374,9 @@ impl Future for WatchedResponding {
             && self.watch.end.get() != End::Open
             && !self.watch.http2.get()
         {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         polled
     }
@@ -355,7 +395,11 @@ struct WatchedStream {
 }
 
 impl AsyncRead for WatchedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let new = buf.filled().get(before..).unwrap_or_default();

@@ -44,7 +44,11 @@ pub struct Bound {
 /// # Errors
 /// When a needed address cannot be had.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, BindError> {
-    let mut bound = Bound { addresses: Vec::new(), listeners: Vec::new(), missing: Vec::new() };
+    let mut bound = Bound {
+        addresses: Vec::new(),
+        listeners: Vec::new(),
+        missing: Vec::new(),
+    };
     bound.listeners.resize_with(workers, Vec::new);
     for (at, &address) in addresses.iter().enumerate() {
         let optional = at > 0 && address.is_ipv6();

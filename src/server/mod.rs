@@ -22,7 +22,10 @@ impl Connections {
     /// No connections, at most `max`.
     #[must_use]
     pub const fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
+        Self {
+            open: AtomicUsize::new(0),
+            max,
+        }
     }
 
     /// Takes a place, if there is one.

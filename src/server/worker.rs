@@ -62,7 +62,10 @@ pub struct Ended {
 pub fn start(setup: Setup) -> io::Result<JoinHandle<Ended>> {
     let name = format!("flagside-{}", setup.number);
     std::thread::Builder::new().name(name).spawn(move || {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(run(setup)),
             Err(error) => {
@@ -75,7 +78,13 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<Ended>> {
 
 async fn run(setup: Setup) -> Ended {
     let client = Client::new(&setup.upstream);
-    let worker = Rc::new(Worker::new(setup.proxy, client, Arc::clone(&setup.metrics), setup.draining.clone(), setup.memo_bytes));
+    let worker = Rc::new(Worker::new(
+        setup.proxy,
+        client,
+        Arc::clone(&setup.metrics),
+        setup.draining.clone(),
+        setup.memo_bytes,
+    ));
     let watches = Rc::new(Watches::new(&setup.listen));
     let accepting: Vec<_> = setup
         .listeners
@@ -123,7 +132,9 @@ async fn run(setup: Setup) -> Ended {
     for task in accepting {
         task.abort();
     }
-    Ended { cut_off: watches.open() }
+    Ended {
+        cut_off: watches.open(),
+    }
 }
 
 async fn accept(
@@ -153,7 +164,10 @@ async fn accept(
         }
         let _ = stream.set_nodelay(true);
         worker.metrics.connection_opened();
-        let place = Place { connections: Arc::clone(&connections), worker: Rc::clone(&worker) };
+        let place = Place {
+            connections: Arc::clone(&connections),
+            worker: Rc::clone(&worker),
+        };
         let watches = Rc::clone(&watches);
         task::detach(async move {
             watches.serve(stream, Rc::clone(&place.worker)).await;

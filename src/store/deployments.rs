@@ -50,7 +50,10 @@ pub struct Deployment {
 
 impl fmt::Debug for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deployment").field("key", &self.key).field("standing", &self.standing()).finish_non_exhaustive()
+        f.debug_struct("Deployment")
+            .field("key", &self.key)
+            .field("standing", &self.standing())
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,14 +186,19 @@ pub struct Deployments {
 
 impl fmt::Debug for Deployments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deployments").field("n", &self.by_key.load().len()).finish_non_exhaustive()
+        f.debug_struct("Deployments")
+            .field("n", &self.by_key.load().len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Deployments {
     /// A table that holds `configured` keys, by environment index.
     #[must_use]
-    pub fn new(settings: &config::Keys, configured: impl IntoIterator<Item = (usize, DeploymentKey)>) -> Self {
+    pub fn new(
+        settings: &config::Keys,
+        configured: impl IntoIterator<Item = (usize, DeploymentKey)>,
+    ) -> Self {
         let by_key = configured.into_iter().map(|(environment, key)| {
             let deployment = Deployment::new(environment, key.clone(), true);
             ((environment, key), Arc::new(deployment))
@@ -231,7 +239,9 @@ impl Deployments {
     /// Whether `key` was rejected after `began`.
     #[must_use]
     pub fn rejected_since(&self, environment: usize, key: &DeploymentKey, began: u64) -> bool {
-        self.rejections.of(environment, key).is_some_and(|rejection| rejection.sequence > began)
+        self.rejections
+            .of(environment, key)
+            .is_some_and(|rejection| rejection.sequence > began)
     }
 
     /// Upstream answered 200 to a request that `began` then.
@@ -239,7 +249,10 @@ impl Deployments {
         if let Some(deployment) = self.get(environment, key)
             && deployment.standing() == Standing::Accepted
         {
-            return Accepted::Yes { deployment, fresh: false };
+            return Accepted::Yes {
+                deployment,
+                fresh: false,
+            };
         }
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.rejected_since(environment, key, began) {
@@ -260,18 +273,39 @@ impl Deployments {
                 deployment
             }
         };
-        let before = deployment.standing.swap(Standing::Accepted as u8, Ordering::AcqRel);
-        Accepted::Yes { deployment, fresh: before != Standing::Accepted as u8 }
+        let before = deployment
+            .standing
+            .swap(Standing::Accepted as u8, Ordering::AcqRel);
+        Accepted::Yes {
+            deployment,
+            fresh: before != Standing::Accepted as u8,
+        }
     }
 
     /// Upstream answered 401: the key is out of service at once. Says whether it was in service before.
-    pub fn reject(&self, environment: usize, key: &DeploymentKey, at: Instant, content_type: HeaderValue, body: Bytes) -> bool {
+    pub fn reject(
+        &self,
+        environment: usize,
+        key: &DeploymentKey,
+        at: Instant,
+        content_type: HeaderValue,
+        body: Bytes,
+    ) -> bool {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let rejection = Rejection { at, sequence: self.begin(), content_type, body };
+        let rejection = Rejection {
+            at,
+            sequence: self.begin(),
+            content_type,
+            body,
+        };
         self.rejections.mark(environment, key.clone(), rejection);
-        let Some(deployment) = self.get(environment, key) else { return false };
+        let Some(deployment) = self.get(environment, key) else {
+            return false;
+        };
         let was = deployment.in_service();
-        deployment.standing.store(Standing::Revoked as u8, Ordering::Release);
+        deployment
+            .standing
+            .store(Standing::Revoked as u8, Ordering::Release);
         deployment.renew();
         was
     }
@@ -282,8 +316,11 @@ mod tests {
     use super::*;
 
     fn table(max_learnt: usize) -> Deployments {
-        let settings =
-            config::Keys { max_learnt, negative_entries: 16, negative_ttl: Duration::from_secs(10) };
+        let settings = config::Keys {
+            max_learnt,
+            negative_entries: 16,
+            negative_ttl: Duration::from_secs(10),
+        };
         Deployments::new(&settings, [(0, key("configured"))])
     }
 
@@ -301,14 +338,30 @@ mod tests {
         let table = table(4);
         assert!(table.get(0, &key("a")).is_none());
         let began = table.begin();
-        let Accepted::Yes { deployment, fresh: true } = table.accept(0, &key("a"), began) else { panic!() };
+        let Accepted::Yes {
+            deployment,
+            fresh: true,
+        } = table.accept(0, &key("a"), began)
+        else {
+            panic!()
+        };
         assert!(deployment.in_service());
-        assert!(matches!(table.accept(0, &key("a"), table.begin()), Accepted::Yes { fresh: false, .. }));
+        assert!(matches!(
+            table.accept(0, &key("a"), table.begin()),
+            Accepted::Yes { fresh: false, .. }
+        ));
         let epoch = deployment.epoch();
         assert!(reject(&table, "a"));
         assert!(!deployment.in_service());
-        assert_ne!(deployment.epoch(), epoch, "what was stored is not current any more");
-        assert!(matches!(table.accept(0, &key("a"), table.begin()), Accepted::Yes { fresh: true, .. }));
+        assert_ne!(
+            deployment.epoch(),
+            epoch,
+            "what was stored is not current any more"
+        );
+        assert!(matches!(
+            table.accept(0, &key("a"), table.begin()),
+            Accepted::Yes { fresh: true, .. }
+        ));
         assert!(deployment.in_service());
     }
 
@@ -318,7 +371,10 @@ mod tests {
         let began = table.begin();
         for text in ["unknown", "configured"] {
             reject(&table, text);
-            assert!(matches!(table.accept(0, &key(text), began), Accepted::Superseded), "{text}");
+            assert!(
+                matches!(table.accept(0, &key(text), began), Accepted::Superseded),
+                "{text}"
+            );
         }
         assert!(!table.get(0, &key("configured")).unwrap().in_service());
     }
@@ -327,11 +383,24 @@ mod tests {
     fn a_full_table_drops_nobody() {
         let table = table(2);
         for text in ["a", "b"] {
-            assert!(matches!(table.accept(0, &key(text), table.begin()), Accepted::Yes { .. }));
+            assert!(matches!(
+                table.accept(0, &key(text), table.begin()),
+                Accepted::Yes { .. }
+            ));
         }
-        assert!(matches!(table.accept(0, &key("c"), table.begin()), Accepted::Full));
-        assert!(table.get(0, &key("a")).is_some_and(|deployment| deployment.in_service()));
-        assert!(matches!(table.accept(0, &key("configured"), table.begin()), Accepted::Yes { .. }));
+        assert!(matches!(
+            table.accept(0, &key("c"), table.begin()),
+            Accepted::Full
+        ));
+        assert!(
+            table
+                .get(0, &key("a"))
+                .is_some_and(|deployment| deployment.in_service())
+        );
+        assert!(matches!(
+            table.accept(0, &key("configured"), table.begin()),
+            Accepted::Yes { .. }
+        ));
     }
 
     #[test]
@@ -347,7 +416,12 @@ mod tests {
         reject(&table, "a");
         let now = Instant::now();
         assert!(table.rejections().answer(0, &key("a"), now).is_some());
-        assert!(table.rejections().answer(0, &key("a"), now + Duration::from_secs(11)).is_none());
+        assert!(
+            table
+                .rejections()
+                .answer(0, &key("a"), now + Duration::from_secs(11))
+                .is_none()
+        );
         assert!(table.rejections().of(0, &key("a")).is_some(), "the mark stays");
         let _ = table.accept(0, &key("a"), table.begin());
         assert!(table.rejections().of(0, &key("a")).is_none());

@@ -35,8 +35,17 @@ impl FlagData {
     /// When `body` is not a JSON array.
     pub fn compile(body: Bytes) -> Result<Self, FlagSetError> {
         let set = FlagSet::compile(&body)?;
-        let definitions = set.flags().map(|flag| (Box::from(flag.key), flag.definition)).collect();
-        Ok(Self { etag: etag(&body), upstream_etag: None, set, definitions: Arc::new(definitions), body })
+        let definitions = set
+            .flags()
+            .map(|flag| (Box::from(flag.key), flag.definition))
+            .collect();
+        Ok(Self {
+            etag: etag(&body),
+            upstream_etag: None,
+            set,
+            definitions: Arc::new(definitions),
+            body,
+        })
     }
 
     /// The array with only the flags of `wanted`, each byte for byte and in the array's order.

@@ -43,7 +43,10 @@ impl Rejections {
             .max_capacity(settings.negative_entries as u64)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
-        Self { marks, answered_for: settings.negative_ttl }
+        Self {
+            marks,
+            answered_for: settings.negative_ttl,
+        }
     }
 
     /// Marks `key` of `environment` as rejected.

@@ -56,7 +56,11 @@ pub struct SyncError {
 
 impl SyncError {
     fn of(what: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { status, rejection: None, what: what.into() }
+        Self {
+            status,
+            rejection: None,
+            what: what.into(),
+        }
     }
 }
 
@@ -78,7 +82,10 @@ pub async fn sync_once(
     settings: &config::Upstream,
 ) -> Result<Synced, SyncError> {
     let began = deployments.begin();
-    let held = deployments.get(environment.index, key).map(|deployment| Flags::clone(&deployment.flags())).unwrap_or_default();
+    let held = deployments
+        .get(environment.index, key)
+        .map(|deployment| Flags::clone(&deployment.flags()))
+        .unwrap_or_default();
     let (plain, remote) = tokio::join!(
         fetch(client, environment, key, PLAIN, held.plain.as_ref(), settings),
         fetch(client, environment, key, REMOTE, held.remote.as_ref(), settings),
@@ -97,7 +104,12 @@ pub async fn sync_once(
     let (deployment, fresh) = match deployments.accept(environment.index, key, began) {
         Accepted::Yes { deployment, fresh } => (deployment, fresh),
         Accepted::Superseded => return Err(SyncError::of("the key was rejected meanwhile", None)),
-        Accepted::Full => return Err(SyncError::of("the table of learnt keys is full (keys.max_learnt)", None)),
+        Accepted::Full => {
+            return Err(SyncError::of(
+                "the table of learnt keys is full (keys.max_learnt)",
+                None,
+            ));
+        }
     };
     let flags = Flags {
         plain: match plain {
@@ -106,14 +118,17 @@ pub async fn sync_once(
         },
         remote: match remote {
             Ok(Fetched::Changed(data)) => Some(data),
-            Ok(Fetched::Unchanged) => held.remote,
             // A refusal means that there is no such set; a failure says nothing.
             Err(error) if error.status.is_some_and(refuses) => None,
-            Err(_) => held.remote,
+            Ok(Fetched::Unchanged) | Err(_) => held.remote,
         },
     };
     let changed = deployment.publish(flags);
-    Ok(Synced { deployment, fresh, changed })
+    Ok(Synced {
+        deployment,
+        fresh,
+        changed,
+    })
 }
 
 fn refuses(status: StatusCode) -> bool {
@@ -128,20 +143,39 @@ async fn fetch(
     held: Option<&Arc<FlagData>>,
     settings: &config::Upstream,
 ) -> Result<Fetched, SyncError> {
-    let origins = environment.origins.as_ref().ok_or_else(|| SyncError::of("there is no upstream", None))?;
+    let origins = environment
+        .origins
+        .as_ref()
+        .ok_or_else(|| SyncError::of("there is no upstream", None))?;
     let limits = || Limits {
         deadline: tokio::time::Instant::now() + settings.total_deadline,
         max_answer: settings.max_flags,
         idempotent: true,
     };
-    let first = client.fetch(&origins.flags, &origins.gate, Operation::Flags, request(key, target, held), limits()).await;
+    let first = client
+        .fetch(
+            &origins.flags,
+            &origins.gate,
+            Operation::Flags,
+            request(key, target, held),
+            limits(),
+        )
+        .await;
     // API 11: the flags host, or the evaluation host where that cannot be had.
     let elsewhere = match &first {
         Ok(response) => response.status() == StatusCode::NOT_FOUND,
         Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
     };
     let answered = if elsewhere && !Arc::ptr_eq(&origins.flags, &origins.eval) {
-        client.fetch(&origins.eval, &origins.gate, Operation::Flags, request(key, target, held), limits()).await
+        client
+            .fetch(
+                &origins.eval,
+                &origins.gate,
+                Operation::Flags,
+                request(key, target, held),
+                limits(),
+            )
+            .await
     } else {
         first
     };
@@ -163,7 +197,10 @@ fn request(key: &DeploymentKey, target: &'static str, held: Option<&Arc<FlagData
     request
 }
 
-fn read(answered: Result<Response<Bytes>, UpstreamError>, held: Option<&Arc<FlagData>>) -> Result<Fetched, SyncError> {
+fn read(
+    answered: Result<Response<Bytes>, UpstreamError>,
+    held: Option<&Arc<FlagData>>,
+) -> Result<Fetched, SyncError> {
     let response = answered.map_err(|error| SyncError::of(error.to_string(), None))?;
     let status = response.status();
     match status {
@@ -172,9 +209,18 @@ fn read(answered: Result<Response<Bytes>, UpstreamError>, held: Option<&Arc<Flag
         StatusCode::UNAUTHORIZED => {
             let content_type = response.headers().get(CONTENT_TYPE).cloned();
             let rejection = Some((content_type, response.into_body()));
-            return Err(SyncError { status: Some(status), rejection, what: "the key was rejected (401)".to_owned() });
+            return Err(SyncError {
+                status: Some(status),
+                rejection,
+                what: "the key was rejected (401)".to_owned(),
+            });
         }
-        other => return Err(SyncError::of(format!("upstream answered {}", other.as_u16()), Some(other))),
+        other => {
+            return Err(SyncError::of(
+                format!("upstream answered {}", other.as_u16()),
+                Some(other),
+            ));
+        }
     }
     let etag = response.headers().get(ETAG).cloned();
     let body = response.into_body();
@@ -198,7 +244,13 @@ impl FlagSync {
     #[must_use]
     pub fn new(max_deployments: usize) -> (Self, mpsc::Receiver<Arc<Deployment>>) {
         let (wanted, receiver) = mpsc::channel(max_deployments.max(16));
-        (Self { wanted, followed: Arc::default() }, receiver)
+        (
+            Self {
+                wanted,
+                followed: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// Begins to poll a deployment, unless it is polled already.
@@ -230,13 +282,27 @@ pub async fn run(
                 None => return,
             },
         };
-        let Some(environment) = environments.get(deployment.environment).cloned() else { continue };
+        let Some(environment) = environments.get(deployment.environment).cloned() else {
+            continue;
+        };
         if environment.origins.is_none() {
             continue;
         }
-        let (client, deployments, settings) = (Arc::clone(&client), Arc::clone(&deployments), Arc::clone(&settings));
+        let (client, deployments, settings) = (
+            Arc::clone(&client),
+            Arc::clone(&deployments),
+            Arc::clone(&settings),
+        );
         tasks.spawn("flags", move |stop| async move {
-            poll(&client, &deployments, &environment, &deployment.key, &settings, &stop).await;
+            poll(
+                &client,
+                &deployments,
+                &environment,
+                &deployment.key,
+                &settings,
+                &stop,
+            )
+            .await;
         });
     }
 }
@@ -255,8 +321,13 @@ async fn poll(
         let synced = sync_once(client, deployments, environment, key, &settings.upstream).await;
         report(environment, key, &synced, failures, began.elapsed());
         failures = if synced.is_ok() { 0 } else { failures + 1 };
-        let holds = deployments.get(environment.index, key).is_some_and(|it| it.flags().plain.is_some());
-        let pause = jittered(pause(settings.sync.flags_interval, failures, holds), settings.sync.jitter);
+        let holds = deployments
+            .get(environment.index, key)
+            .is_some_and(|it| it.flags().plain.is_some());
+        let pause = jittered(
+            pause(settings.sync.flags_interval, failures, holds),
+            settings.sync.jitter,
+        );
         tokio::select! {
             () = stop.requested() => return,
             () = tokio::time::sleep(pause) => {}
@@ -266,7 +337,9 @@ async fn poll(
 
 /// The pause before the next poll, after so many failures in a row.
 fn pause(interval: Duration, failures: u32, holds: bool) -> Duration {
-    let doubled = 1u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
+    let doubled = 1u32
+        .checked_shl(failures.saturating_sub(1).min(16))
+        .unwrap_or(u32::MAX);
     match (failures, holds) {
         (0, _) => interval,
         (_, false) => FIRST_PAUSE.min(interval).saturating_mul(doubled).min(interval),
@@ -326,10 +399,24 @@ mod tests {
     #[test]
     fn pauses_grow_and_are_bounded() {
         let interval = Duration::from_secs(30);
-        for (failures, holds, wanted) in
-            [(0, true, 30), (0, false, 30), (1, false, 1), (2, false, 2), (5, false, 16), (6, false, 30), (1, true, 30), (2, true, 60), (5, true, 300), (40, true, 300), (40, false, 30)]
-        {
-            assert_eq!(pause(interval, failures, holds).as_secs(), wanted, "{failures} {holds}");
+        for (failures, holds, wanted) in [
+            (0, true, 30),
+            (0, false, 30),
+            (1, false, 1),
+            (2, false, 2),
+            (5, false, 16),
+            (6, false, 30),
+            (1, true, 30),
+            (2, true, 60),
+            (5, true, 300),
+            (40, true, 300),
+            (40, false, 30),
+        ] {
+            assert_eq!(
+                pause(interval, failures, holds).as_secs(),
+                wanted,
+                "{failures} {holds}"
+            );
         }
     }
 

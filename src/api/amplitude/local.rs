@@ -50,7 +50,13 @@ fn variants(climb: &Climb, stored: Option<&Arc<Stored>>, upstream: Option<Status
     let deployment = climb.known();
     let data = climb.environment.evaluation_set(deployment.as_deref())?;
     let user = Document::parse(&climb.question.user, USER_DEPTH_MAX).ok()?;
-    let wanted: Vec<&str> = climb.question.flag_keys.as_slice().iter().map(String::as_str).collect();
+    let wanted: Vec<&str> = climb
+        .question
+        .flag_keys
+        .as_slice()
+        .iter()
+        .map(String::as_str)
+        .collect();
     let old = stored.and_then(|stored| Document::parse(&stored.body, ANSWER_DEPTH_MAX).ok());
     let definitions = stored.and_then(|stored| {
         let first = || stored.deployment.first_definitions().cloned();
@@ -84,7 +90,9 @@ struct Keeper<'k> {
 
 impl Host for Keeper<'_> {
     fn substitute(&mut self, flag_key: &str, definition: u128) -> Substitute<'_> {
-        let (Some(old), Some(definitions)) = (self.old, self.definitions) else { return Substitute::Keep };
+        let (Some(old), Some(definitions)) = (self.old, self.definitions) else {
+            return Substitute::Keep;
+        };
         if definitions.get(flag_key) != Some(&definition) {
             return Substitute::Keep;
         }
@@ -124,5 +132,8 @@ fn count(climb: &Climb, data: &FlagData, evaluation: &Evaluation<'_>, began: Ins
     } else {
         metrics::Evaluation::Ok
     };
-    climb.worker.metrics.evaluated(trigger, result, began.elapsed(), flags);
+    climb
+        .worker
+        .metrics
+        .evaluated(trigger, result, began.elapsed(), flags);
 }

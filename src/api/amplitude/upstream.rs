@@ -41,14 +41,17 @@ pub enum Judged {
 /// Tells answers, verdicts and failures apart.
 #[must_use]
 pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> Judged {
-    let response = match exchange {
-        Ok(response) => response,
-        Err(_) => return Judged::Failure(None),
+    let Ok(response) = exchange else {
+        return Judged::Failure(None);
     };
     let status = response.status();
     match status.as_u16() {
         200 => {
-            if is_shaped(response.body(), wanted) { Judged::Answer(response) } else { Judged::Failure(Some(status)) }
+            if is_shaped(response.body(), wanted) {
+                Judged::Answer(response)
+            } else {
+                Judged::Failure(Some(status))
+            }
         }
         404 | 407 | 408 | 421 | 425 | 429 => Judged::Failure(Some(status)),
         401 => Judged::Rejected(relay(response)),
@@ -60,16 +63,24 @@ pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> 
 /// Whether `body` is what was asked for: an object of variants, or an array of flags. What is in those is
 /// upstream's own affair.
 fn is_shaped(body: &[u8], wanted: Kind) -> bool {
-    let Ok(document) = Document::parse(body, ANSWER_DEPTH_MAX) else { return false };
+    let Ok(document) = Document::parse(body, ANSWER_DEPTH_MAX) else {
+        return false;
+    };
     let root = document.root();
     root.kind() == wanted
         && root.members().all(|(_, variant)| variant.kind() == Kind::Object)
-        && root.elements().all(|flag| flag.kind() == Kind::Object && flag.get("key").is_some())
+        && root
+            .elements()
+            .all(|flag| flag.kind() == Kind::Object && flag.get("key").is_some())
 }
 
 fn relay(response: Response<Bytes>) -> Relayed {
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
-    Relayed { status: response.status(), content_type, body: response.into_body() }
+    Relayed {
+        status: response.status(),
+        content_type,
+        body: response.into_body(),
+    }
 }
 
 /// Sends `forward` to the right upstream host of `environment` and judges the outcome.
@@ -84,11 +95,17 @@ pub async fn ask(
     forward: &Forward,
     deadline: tokio::time::Instant,
 ) -> Judged {
-    let Some(origins) = &environment.origins else { return Judged::Failure(None) };
+    let Some(origins) = &environment.origins else {
+        return Judged::Failure(None);
+    };
     let settings = &worker.proxy.upstream;
     match route {
         Route::FlagsV2 => {
-            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
+            let limits = Limits {
+                deadline,
+                max_answer: settings.max_flags,
+                idempotent: true,
+            };
             let first = send(worker, &origins.flags, gate, Operation::Flags, forward, limits).await;
             let elsewhere = match &first {
                 Ok(response) => response.status() == StatusCode::NOT_FOUND,
@@ -97,16 +114,37 @@ pub async fn ask(
             if !elsewhere || Arc::ptr_eq(&origins.flags, &origins.eval) {
                 return judge(first, Kind::Array);
             }
-            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
-            judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
+            let limits = Limits {
+                deadline,
+                max_answer: settings.max_flags,
+                idempotent: true,
+            };
+            judge(
+                send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await,
+                Kind::Array,
+            )
         }
         Route::FlagsV1 => {
-            let limits = Limits { deadline, max_answer: settings.max_flags, idempotent: true };
-            judge(send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await, Kind::Array)
+            let limits = Limits {
+                deadline,
+                max_answer: settings.max_flags,
+                idempotent: true,
+            };
+            judge(
+                send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await,
+                Kind::Array,
+            )
         }
         _ => {
-            let limits = Limits { deadline, max_answer: settings.max_answer, idempotent: true };
-            judge(send(worker, &origins.eval, gate, Operation::Evaluate, forward, limits).await, Kind::Object)
+            let limits = Limits {
+                deadline,
+                max_answer: settings.max_answer,
+                idempotent: true,
+            };
+            judge(
+                send(worker, &origins.eval, gate, Operation::Evaluate, forward, limits).await,
+                Kind::Object,
+            )
         }
     }
 }
@@ -127,25 +165,45 @@ async fn send(
     *request.headers_mut() = forward.headers.clone();
     let valid = request.headers().get(REQUEST_ID).is_some_and(is_request_id);
     if !valid {
-        request.headers_mut().insert(REQUEST_ID, super::super::request_id::fresh());
+        request
+            .headers_mut()
+            .insert(REQUEST_ID, super::super::request_id::fresh());
     }
-    worker.client.fetch(origin, gate, operation, request, limits).await
+    worker
+        .client
+        .fetch(origin, gate, operation, request, limits)
+        .await
 }
 
 /// Fetches the answer of a question and stores it.
 pub async fn fetch(climb: &Rc<Climb>) -> Landed {
-    let Some(origins) = &climb.environment.origins else { return Landed::Failed { status: None } };
+    let Some(origins) = &climb.environment.origins else {
+        return Landed::Failed { status: None };
+    };
     let proxy = &climb.worker.proxy;
     let began = proxy.deployments.begin();
     let asked_at = Instant::now();
     // Epoch before flags: an answer is never taken for newer than it is.
-    let epoch = climb.deployment.as_ref().map_or(0, |deployment| deployment.epoch());
+    let epoch = climb
+        .deployment
+        .as_ref()
+        .map_or(0, |deployment| deployment.epoch());
     let definitions = climb.deployment.as_ref().and_then(|deployment| {
-        deployment.flags().evaluation().map(|data| Arc::clone(&data.definitions))
+        deployment
+            .flags()
+            .evaluation()
+            .map(|data| Arc::clone(&data.definitions))
     });
     let deadline = tokio::time::Instant::now() + proxy.total_deadline;
-    let judged =
-        ask(&climb.worker, &climb.environment, &origins.gate, climb.route, &climb.question.forward, deadline).await;
+    let judged = ask(
+        &climb.worker,
+        &climb.environment,
+        &origins.gate,
+        climb.route,
+        &climb.question.forward,
+        deadline,
+    )
+    .await;
     match judged {
         Judged::Failure(status) => Landed::Failed { status },
         Judged::Verdict(relayed) => Landed::Relayed(Arc::new(relayed)),
@@ -165,7 +223,9 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             } else {
                 climb.known().filter(|deployment| deployment.in_service())
             };
-            let Some(deployment) = deployment else { return Landed::Relayed(Arc::new(relay(response))) };
+            let Some(deployment) = deployment else {
+                return Landed::Relayed(Arc::new(relay(response)));
+            };
             let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
             let body = response.into_body();
             let entry = Arc::new(Stored {
@@ -188,7 +248,10 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
 
 /// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.
 fn content_type_of(value: HeaderValue) -> HeaderValue {
-    let is_json = value.as_bytes().to_ascii_lowercase().starts_with(b"application/json");
+    let is_json = value
+        .as_bytes()
+        .to_ascii_lowercase()
+        .starts_with(b"application/json");
     if is_json { value } else { JSON }
 }
 
@@ -202,7 +265,15 @@ const fn proves_keys(climb: &Climb) -> bool {
 pub async fn prove(climb: &Rc<Climb>) -> Landed {
     let worker = &climb.worker;
     let key = &climb.deployment_key;
-    match flags::sync_once(&worker.client, &worker.proxy.deployments, &climb.environment, key, &worker.proxy.upstream).await {
+    match flags::sync_once(
+        &worker.client,
+        &worker.proxy.deployments,
+        &climb.environment,
+        key,
+        &worker.proxy.upstream,
+    )
+    .await
+    {
         Ok(synced) => {
             if synced.fresh {
                 worker.proxy.flag_sync.follow(Arc::clone(&synced.deployment));

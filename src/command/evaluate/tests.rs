@@ -100,6 +100,7 @@ fn users_come_from_text_file_and_standard_input() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn faults_are_named_with_their_remedy() {
     let file = flags_file(FLAGS);
     let object = flags_file("{}");
@@ -171,14 +172,7 @@ fn faults_are_named_with_their_remedy() {
             2,
             "leave out --v1",
         ),
-        (
-            Options {
-                jsonl: true,
-                ..id.clone()
-            },
-            2,
-            "leave out --user-id",
-        ),
+        (Options { jsonl: true, ..id }, 2, "leave out --user-id"),
     ] {
         let ran = run_with(&options, b"");
         assert_eq!(ran.code, ExitCode::from(code), "{options:?}");
