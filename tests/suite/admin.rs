@@ -246,7 +246,7 @@ fn the_status_shows_an_outage_that_the_probes_ignore() {
 #[test]
 fn the_admin_listener_answers_while_every_question_hangs() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::start(&cloud);
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.set_door(Door::Mute);
     let mut waiting: Vec<_> = (0..100)
         .map(|number| {

@@ -216,16 +216,42 @@ fn the_cache_stays_within_its_bytes() {
     );
 }
 
+/// Asks on twenty new connections, so that every worker is met, and returns the bodies.
+fn on_every_worker(sidecar: &Sidecar, ask: &Ask) -> Vec<String> {
+    (0..20).map(|_| sidecar.ask(ask).text()).collect()
+}
+
 #[test]
-fn the_debug_parameter_skips_the_stored_answer_and_replaces_it() {
+fn the_debug_parameter_skips_the_stored_answer_and_replaces_it_everywhere() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::start(&cloud);
-    sidecar.ask(&Ask::about("u-1"));
+    let sidecar = Sidecar::in_front_of(&cloud).set("workers", "4").start();
+    on_every_worker(&sidecar, &Ask::about("u-1"));
     cloud.answer_with(|_, _| serde_json::json!({"theme": {"key": "newer"}}));
-    let debug = sidecar.ask(&Ask::about("u-1").to("/sdk/v2/vardata?d=qwert"));
-    assert_eq!(debug.json()["theme"]["key"], "newer", "{debug:?}");
-    let plain = sidecar.ask(&Ask::about("u-1"));
-    assert_eq!((plain.source(), &plain.body), ("hit", &debug.body));
+    let debug = sidecar
+        .ask(&Ask::about("u-1").to("/sdk/v2/vardata?d=qwert"))
+        .text();
+    assert!(debug.contains("newer"), "{debug}");
+    for body in on_every_worker(&sidecar, &Ask::about("u-1")) {
+        assert_eq!(body, debug);
+    }
+    assert_eq!(cloud.count(Route::Vardata), 2);
+}
+
+#[test]
+fn a_refreshed_answer_is_seen_by_every_worker_at_once() {
+    let cloud = FakeUpstream::start();
+    let settings = Sidecar::in_front_of(&cloud)
+        .set("workers", "4")
+        .set("cache.fresh_for", "300ms");
+    let sidecar = settings.start();
+    on_every_worker(&sidecar, &Ask::about("u-1"));
+    cloud.answer_with(|_, _| serde_json::json!({"theme": {"key": "newer"}}));
+    let newer = eventually("the refreshed answer", || {
+        Some(sidecar.ask(&Ask::about("u-1")).text()).filter(|body| body.contains("newer"))
+    });
+    for body in on_every_worker(&sidecar, &Ask::about("u-1")) {
+        assert_eq!(body, newer);
+    }
 }
 
 #[test]

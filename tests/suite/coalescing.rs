@@ -26,10 +26,7 @@ fn sources(answers: &[Response]) -> BTreeMap<String, usize> {
 #[test]
 fn two_hundred_identical_misses_are_one_upstream_request() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::in_front_of(&cloud)
-        .set("answer_deadline", "20s")
-        .set("upstream.total_deadline", "30s")
-        .start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_on(Route::Vardata, Fault::Hold);
     let answers = together(&sidecar, &cloud, 200, || cloud.release());
     assert_eq!(cloud.count(Route::Vardata), 1);
@@ -47,7 +44,7 @@ fn two_hundred_identical_misses_are_one_upstream_request() {
 #[test]
 fn identical_misses_in_different_spellings_are_one_upstream_request() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s").start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_on(Route::Vardata, Fault::Hold);
     let asks = [
         Ask::sdk_get(r#"{"user_id":"u","device_id":"d"}"#),
@@ -72,7 +69,7 @@ fn identical_misses_in_different_spellings_are_one_upstream_request() {
 #[test]
 fn different_questions_wait_for_nobody_else() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s").start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_times(Route::Vardata, Fault::Hold, 1);
     let held = Ask::about("held").bytes();
     let mut caller = sidecar.caller();
@@ -88,7 +85,7 @@ fn different_questions_wait_for_nobody_else() {
 #[test]
 fn a_leader_that_leaves_takes_nobody_with_it() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s").start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_on(Route::Vardata, Fault::Hold);
     let mut leader = sidecar.caller();
     leader.send(&Ask::about("u-1").bytes());
@@ -153,13 +150,8 @@ fn every_waiter_has_its_own_deadline() {
 #[test]
 fn a_leader_that_fails_fails_all_who_wait_and_nobody_after_them() {
     let cloud = FakeUpstream::start();
-    let settings = Sidecar::in_front_of(&cloud)
-        .set("answer_deadline", "20s")
-        .set("upstream.total_deadline", "30s");
-    let sidecar = settings
-        .set("upstream.request_timeout", "30s")
-        .set("upstream.retries", "0")
-        .start();
+    let settings = Sidecar::in_front_of(&cloud).patient();
+    let sidecar = settings.set("upstream.retries", "0").start();
     cloud.fail_times(Route::Vardata, Fault::Hang, 1);
     let answers = together(&sidecar, &cloud, 50, || cloud.cut());
     assert_eq!(
@@ -175,7 +167,7 @@ fn a_leader_that_fails_fails_all_who_wait_and_nobody_after_them() {
 #[test]
 fn a_leader_that_fails_once_is_retried_for_all() {
     let cloud = FakeUpstream::start();
-    let settings = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s");
+    let settings = Sidecar::in_front_of(&cloud).patient();
     let sidecar = settings.set("upstream.retry_budget", "1").start();
     cloud.fail_times(Route::Vardata, Fault::Reset, 1);
     let answers = at_once(50, |_| sidecar.ask(&Ask::about("u-1")));
@@ -186,7 +178,7 @@ fn a_leader_that_fails_once_is_retried_for_all() {
 #[test]
 fn a_verdict_is_shared_and_not_stored() {
     let cloud = FakeUpstream::start();
-    let sidecar = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s").start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_times(Route::Vardata, Fault::status(422), 1);
     let verdict = sidecar.ask(&Ask::about("u-1"));
     assert_eq!(verdict.status, 422);

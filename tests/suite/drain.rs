@@ -23,7 +23,7 @@ fn an_idle_program_stops_at_once() {
 #[test]
 fn requests_under_way_are_finished() {
     let cloud = FakeUpstream::start();
-    let mut sidecar = Sidecar::in_front_of(&cloud).set("answer_deadline", "20s").start();
+    let mut sidecar = Sidecar::in_front_of(&cloud).patient().start();
     cloud.fail_on(Route::Vardata, Fault::Hold);
     let bytes = Ask::about("u").bytes();
     let mut waiting: Vec<_> = (0..10)
@@ -77,7 +77,10 @@ fn during_the_delay_questions_are_still_answered() {
 #[test]
 fn work_that_takes_too_long_is_left_and_said_so() {
     let cloud = FakeUpstream::start();
-    let mut sidecar = Sidecar::in_front_of(&cloud).set("drain.timeout", "200ms").start();
+    let mut sidecar = Sidecar::in_front_of(&cloud)
+        .patient()
+        .set("drain.timeout", "200ms")
+        .start();
     cloud.fail_on(Route::Vardata, Fault::Hang);
     let mut caller = sidecar.caller();
     caller.send(&Ask::about("u").bytes());
@@ -89,7 +92,10 @@ fn work_that_takes_too_long_is_left_and_said_so() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let cloud = FakeUpstream::start();
-    let mut sidecar = Sidecar::in_front_of(&cloud).set("drain.timeout", "60s").start();
+    let mut sidecar = Sidecar::in_front_of(&cloud)
+        .patient()
+        .set("drain.timeout", "60s")
+        .start();
     cloud.fail_on(Route::Vardata, Fault::Hang);
     let mut caller = sidecar.caller();
     caller.send(&Ask::about("u").bytes());

@@ -227,10 +227,7 @@ fn a_change_in_one_deployment_leaves_the_others_alone() {
 fn an_answer_begun_before_a_change_is_not_stored_as_current() {
     let cloud = FakeUpstream::start();
     let settings = Sidecar::in_front_of(&cloud).set("cache.fresh_for", "1h");
-    let sidecar = settings
-        .set("answer_deadline", "20s")
-        .set("upstream.request_timeout", "20s")
-        .start();
+    let sidecar = settings.patient().start();
     sidecar.ask(&Ask::about("somebody"));
     sidecar.wait_for_syncs(1);
     let user = r#"{"user_id":"u","user_properties":{"plan":"pro"}}"#;

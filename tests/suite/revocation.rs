@@ -110,7 +110,7 @@ fn an_answer_under_way_when_its_key_is_revoked_reaches_nobody() {
     let cloud = FakeUpstream::start();
     let settings = Sidecar::in_front_of(&cloud)
         .set("sync.flags_interval", "1h")
-        .set("answer_deadline", "20s");
+        .patient();
     let sidecar = settings.set("keys.negative_ttl", "0ms").start();
     sidecar.ask(&Ask::about("somebody"));
     sidecar.wait_for_syncs(1);

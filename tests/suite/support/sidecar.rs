@@ -81,6 +81,18 @@ impl Builder {
         self.arg("--set").arg(&format!("{path}={value}"))
     }
 
+    /// Clocks so slow that only the test decides when something is late.
+    pub fn patient(self) -> Self {
+        let clocks = [
+            "answer_deadline",
+            "upstream.request_timeout",
+            "upstream.total_deadline",
+        ];
+        clocks
+            .into_iter()
+            .fold(self, |settings, clock| settings.set(clock, "60s"))
+    }
+
     /// One more environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
