@@ -239,12 +239,15 @@ fn slow_answers_alone_open_no_breaker() {
     for number in 0..10 {
         assert_eq!(sidecar.ask(&Ask::about(&format!("u-{number}"))).source(), "local");
     }
-    assert_eq!(cloud.count(Route::Vardata), 11, "each of them was asked");
+    // Each of them is asked.
+    cloud.wait_for(Route::Vardata, 11);
     cloud.release();
     eventually("their answers", || {
         (sidecar.ask(&Ask::about("u-9")).source() == "hit").then_some(())
     });
-    assert_eq!(sidecar.ask(&Ask::about("one more")).source(), "miss");
+    sidecar.ask(&Ask::about("one more"));
+    // Whether it came within 20 ms does not matter: upstream is asked.
+    cloud.wait_for(Route::Vardata, 12);
 }
 
 #[test]
