@@ -15,7 +15,6 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::cache::Stored;
-use crate::key::raw::Noted;
 use crate::metrics::Source;
 use crate::task::Stop;
 use crate::upstream::RelayBody;
@@ -27,9 +26,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// JSON, as Amplitude labels it.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// One URL serves all users, so no cache between us and the client may keep a thing.
-const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 /// Flags depend on the deployment alone; browsers may keep and validate them.
-const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub(super) const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// An answered question, not yet a response.
 #[derive(Clone, Debug)]
@@ -149,7 +148,7 @@ impl Answer {
     #[must_use]
     pub fn into_response(self, noted: &Wished, flags: bool) -> Response<AnswerBody> {
         let matched = match (&self.etag, &noted.if_none_match) {
-            (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
+            (Some(etag), Some(wanted)) => matches_etag(wanted.as_bytes(), etag),
             _ => false,
         };
         let mut response = if matched {
@@ -187,7 +186,7 @@ pub struct Relayed {
     pub body: Bytes,
 }
 
-fn text(text: &str) -> HeaderValue {
+pub(super) fn text(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("flagside"))
 }
 
@@ -200,12 +199,12 @@ pub fn status_only(status: StatusCode) -> Response<AnswerBody> {
 }
 
 /// Whether `If-None-Match: wanted` names `etag` (weak comparison, RFC 9110, 13.1.2).
-fn matches_etag(wanted: &HeaderValue, etag: &HeaderValue) -> bool {
-    let Ok(wanted) = wanted.to_str() else { return false };
+#[must_use]
+pub fn matches_etag(wanted: &[u8], etag: &HeaderValue) -> bool {
     wanted
-        .split(',')
-        .map(str::trim)
-        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == etag.as_bytes())
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|one| one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == etag.as_bytes())
 }
 
 /// What a request wishes of its response beside the answer. Owned, for requests that wait.
@@ -219,90 +218,14 @@ pub struct Wished {
     pub request_id: Option<HeaderValue>,
 }
 
-impl From<Noted<'_>> for Wished {
-    fn from(noted: Noted<'_>) -> Self {
-        Self {
-            origin: noted.origin.cloned(),
-            if_none_match: noted.if_none_match.cloned(),
-            request_id: noted.request_id.filter(|value| is_request_id(value)).cloned(),
-        }
-    }
-}
-
 /// Whether a request id may be echoed and forwarded: 1 to 128 of `[A-Za-z0-9._-]` (OPS 10.2).
 #[must_use]
-pub fn is_request_id(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
+pub fn is_request_id(value: impl AsRef<[u8]>) -> bool {
+    let bytes = value.as_ref();
     (1..=128).contains(&bytes.len())
         && bytes
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-/// Per worker: header values that would otherwise be formatted per hit.
-#[derive(Debug)]
-pub struct Prepared {
-    ages: Vec<HeaderValue>,
-    hits: Vec<HeaderValue>,
-}
-
-/// Seconds for which values are prepared; beyond they are formatted.
-const PREPARED_SECONDS_MAX: u64 = 600;
-
-impl Prepared {
-    /// Values for a freshness lifetime.
-    #[must_use]
-    pub fn new(fresh_for: std::time::Duration) -> Self {
-        let seconds = 0..=fresh_for.as_secs().min(PREPARED_SECONDS_MAX);
-        Self {
-            ages: seconds.clone().map(HeaderValue::from).collect(),
-            hits: seconds
-                .map(|ttl| text(&format!("flagside; hit; ttl={ttl}")))
-                .collect(),
-        }
-    }
-
-    /// The response of a fresh stored response.
-    #[inline]
-    #[must_use]
-    pub fn hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant) -> Response<AnswerBody> {
-        let matched = match (&stored.etag, noted.if_none_match) {
-            (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
-            _ => false,
-        };
-        let body = if matched {
-            Bytes::new()
-        } else {
-            stored.body.clone()
-        };
-        let mut response = Response::new(AnswerBody::full(body));
-        if matched {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        }
-        let headers = response.headers_mut();
-        headers.reserve(8);
-        if !matched {
-            headers.append(CONTENT_TYPE, stored.content_type.clone());
-        }
-        let (age, ttl) = (stored.age(now), u64::try_from(stored.ttl(now)).unwrap_or(0));
-        headers.append(
-            CACHE_STATUS,
-            pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}"))),
-        );
-        headers.append(AGE, pick(&self.ages, age, || HeaderValue::from(age)));
-        if let Some(etag) = &stored.etag {
-            headers.append(CACHE_CONTROL, NO_CACHE);
-            headers.append(ETAG, etag.clone());
-        } else {
-            headers.append(CACHE_CONTROL, NO_STORE);
-        }
-        response
-    }
-}
-
-fn pick(prepared: &[HeaderValue], seconds: u64, format: impl FnOnce() -> HeaderValue) -> HeaderValue {
-    let prepared = usize::try_from(seconds).ok().and_then(|at| prepared.get(at));
-    prepared.map_or_else(format, HeaderValue::clone)
 }
 
 /// Who may call from a browser (API 3.9).
@@ -329,6 +252,12 @@ impl Cors {
         !self.origins.is_empty()
     }
 
+    /// Whether every origin may call.
+    #[must_use]
+    pub fn allows_all(&self) -> bool {
+        self.origins.is_empty()
+    }
+
     /// Whether a browser at `origin` may call.
     #[must_use]
     pub fn allows(&self, origin: &HeaderValue) -> bool {
@@ -336,15 +265,15 @@ impl Cors {
     }
 
     /// Marks a response as readable by the page that asked, if it may.
-    pub fn mark<B>(&self, response: &mut Response<B>, origin: &HeaderValue) {
+    pub fn mark<B>(&self, response: &mut Response<B>, origin: &[u8]) {
         let headers = response.headers_mut();
         if self.origins.is_empty() {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             return;
         }
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        if self.origins.contains(origin) {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        if let Some(listed) = self.origins.iter().find(|listed| listed.as_bytes() == origin) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, listed.clone());
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod amplitude;
 pub mod answer;
 pub mod error;
+pub mod hit;
 pub mod ladder;
 mod passthrough;
 mod preflight;
@@ -29,16 +30,17 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use crate::cache::{self, Freshness, Memo, Stored};
+use crate::cache::{Memo, Stored};
 use crate::key::raw::Noted;
 use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
-use crate::metrics::{self, CacheResult, Code, Rejection, Route, Source, WorkerMetrics};
+use crate::metrics::{self, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
 use crate::upstream::Client;
 
-use answer::{AnswerBody, Prepared, REQUEST_ID, Wished};
+use answer::{AnswerBody, REQUEST_ID, Wished};
 use error::RequestError;
+use hit::Prepared;
 use ladder::Climb;
 
 pub use proxy::Proxy;
@@ -136,9 +138,23 @@ impl Worker {
             return Responding::Ready(Some(response));
         }
         let worker = Rc::clone(self);
-        Responding::Later(Box::pin(
-            async move { worker.respond_later(request, began).await },
-        ))
+        Responding::Later(Box::pin(async move {
+            worker.respond_later(request.map(Arriving::Stream), began).await
+        }))
+    }
+
+    /// Answers a request that has been read whole and that [`Self::recall_plain`] has no answer for.
+    pub async fn respond_whole(self: &Rc<Self>, request: Request<Bytes>) -> Response<AnswerBody> {
+        let began = Instant::now();
+        self.metrics.started();
+        Rc::clone(self)
+            .respond_later(request.map(Arriving::Whole), began)
+            .await
+    }
+
+    /// Appends the value of a `Date` header.
+    pub fn write_date(&self, out: &mut Vec<u8>) {
+        self.prepared.date(Instant::now(), out);
     }
 
     /// Refuses a request whose connection found it broken.
@@ -170,7 +186,9 @@ impl Worker {
             self.proxy.cors.mark(&mut response, origin);
         }
         if let Some(id) = noted.request_id.filter(|id| answer::is_request_id(id)) {
-            response.headers_mut().insert(REQUEST_ID, id.clone());
+            if let Ok(id) = HeaderValue::from_bytes(id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
         }
         self.said(
             request.method(),
@@ -184,7 +202,7 @@ impl Worker {
         Some(response)
     }
 
-    /// Looks into the memo. What it finds is checked as any entry is: its age, its epoch.
+    /// Looks into the memo for a parsed request.
     #[inline]
     fn find_fresh<'r, B>(
         &self,
@@ -205,21 +223,13 @@ impl Worker {
         {
             return None;
         }
-        let found = self.memo.borrow_mut().find(&scratch)?;
-        let stored = &found.stored;
-        if stored.is_superseded() || stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
-            return None;
-        }
-        if found.touch {
-            self.proxy.cache.touch(found.key);
-        }
-        self.metrics.cache(cache::name_of(stored.route), CacheResult::Hit);
-        Some((self.prepared.hit(stored, &noted, now), noted, stored.route))
+        let stored = self.find(&scratch, now)?;
+        Some((self.hit(&stored, &noted, now), noted, stored.route))
     }
 
     async fn respond_later(
         self: Rc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         began: Instant,
     ) -> Response<AnswerBody> {
         let target = Target::of(request.uri().path(), &self.proxy.path_prefix);
@@ -243,7 +253,7 @@ impl Worker {
             }
         };
         if let Some(origin) = &wished.origin {
-            self.proxy.cors.mark(&mut response, origin);
+            self.proxy.cors.mark(&mut response, origin.as_bytes());
         }
         if let Some(id) = wished.request_id {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -264,7 +274,7 @@ impl Worker {
 
     async fn dispatch(
         self: &Rc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         route: Route,
         path: &str,
         wished: &Wished,
@@ -315,7 +325,7 @@ impl Worker {
     /// A cacheable route: read the body, look into the memo once more, read the question, climb.
     async fn question(
         self: &Rc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         route: Route,
         path: &str,
         wished: &Wished,
@@ -480,8 +490,22 @@ fn wished<B>(request: &Request<B>) -> Wished {
     }
 }
 
+/// A request body: here already, or still coming.
+#[derive(Debug)]
+pub enum Arriving {
+    /// All of it.
+    Whole(Bytes),
+    /// As it comes.
+    Stream(Incoming),
+}
+
 /// The whole body, if it is no longer than `max` and comes in time.
-async fn read_body(headers: &http::HeaderMap, incoming: Incoming, max: usize) -> Result<Bytes, RequestError> {
+async fn read_body(headers: &http::HeaderMap, arriving: Arriving, max: usize) -> Result<Bytes, RequestError> {
+    let incoming = match arriving {
+        Arriving::Whole(body) if body.len() > max => return Err(RequestError::BodyTooLarge),
+        Arriving::Whole(body) => return Ok(body),
+        Arriving::Stream(incoming) => incoming,
+    };
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::key::question::Forward;
@@ -18,7 +20,7 @@ use super::answer::{
     Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only,
 };
 use super::error::RequestError;
-use super::{Worker, is_cohort_throttle, only, request_id};
+use super::{Arriving, Worker, is_cohort_throttle, only, request_id};
 
 /// SDKs give a stream 1.5 s for its first event (API 4.4).
 const STREAM_HEAD_DEADLINE: Duration = Duration::from_millis(1250);
@@ -26,7 +28,7 @@ const STREAM_HEAD_DEADLINE: Duration = Duration::from_millis(1250);
 /// Relays a request and its response as streams, nothing buffered.
 pub(super) async fn relay(
     worker: &Rc<Worker>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     route: Route,
     path: &str,
 ) -> Result<(Response<AnswerBody>, Source), RequestError> {
@@ -94,7 +96,7 @@ pub(super) async fn relay(
 }
 
 /// The environment of the request's key; a request without deployment key goes to the only one there is.
-fn environment(worker: &Worker, request: &Request<Incoming>) -> Result<Arc<Environment>, RequestError> {
+fn environment(worker: &Worker, request: &Request<Arriving>) -> Result<Arc<Environment>, RequestError> {
     match authorization::deployment_key(request.headers()).and_then(DeploymentKey::new) {
         Some(key) => worker.proxy.environment_of(&key).ok_or(RequestError::UnknownKey),
         None if request.headers().get_all(AUTHORIZATION).iter().count() > 1 => Err(RequestError::MissingKey),
@@ -105,10 +107,10 @@ fn environment(worker: &Worker, request: &Request<Incoming>) -> Result<Arc<Envir
 }
 
 fn forwarded(
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     path: &str,
     max_body: usize,
-) -> Request<http_body_util::Limited<Incoming>> {
+) -> Request<Either<Full<Bytes>, Limited<Incoming>>> {
     let (mut parts, body) = request.into_parts();
     let target = match parts.uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -120,7 +122,11 @@ fn forwarded(
     if !parts.headers.get(REQUEST_ID).is_some_and(is_request_id) {
         parts.headers.insert(REQUEST_ID, request_id::fresh());
     }
-    Request::from_parts(parts, http_body_util::Limited::new(body, max_body))
+    let body = match body {
+        Arriving::Whole(body) => Either::Left(Full::new(body)),
+        Arriving::Stream(body) => Either::Right(Limited::new(body, max_body)),
+    };
+    Request::from_parts(parts, body)
 }
 
 /// A question that cannot be read: forwarded as it came, the verdict relayed (API 3.7). If upstream gives

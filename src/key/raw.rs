@@ -3,8 +3,7 @@
 //! Two requests with equal raw parts ask the same question, whatever the spelling means; so an answer may
 //! be found without decoding anything. The converse need not hold: spellings differ, keys meet later.
 
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, HOST, IF_NONE_MATCH, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
 use super::question::EXPERIMENT_PREFIX;
 
@@ -12,19 +11,84 @@ use super::question::EXPERIMENT_PREFIX;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Noted<'r> {
     /// `Origin`: a browser asks.
-    pub origin: Option<&'r HeaderValue>,
+    pub origin: Option<&'r [u8]>,
     /// `If-None-Match`
-    pub if_none_match: Option<&'r HeaderValue>,
+    pub if_none_match: Option<&'r [u8]>,
     /// Bytes of target and headers, about as they came.
     pub head_bytes: usize,
     /// How many `Host` headers there are.
     pub n_hosts: u32,
     /// `X-Request-Id`
-    pub request_id: Option<&'r HeaderValue>,
+    pub request_id: Option<&'r [u8]>,
 }
 
-/// Writes the raw parts to `out`, length-prefixed. `out` is cleared first and kept by the caller, so that
+/// Gathers the raw parts of one request, length-prefixed, in a buffer that its caller keeps, so that
 /// nothing is allocated per request. Duplicate headers are all in, so none of them can hide.
+#[derive(Debug)]
+pub struct RawParts<'b, 'r> {
+    out: &'b mut Vec<u8>,
+    noted: Noted<'r>,
+}
+
+impl<'b, 'r> RawParts<'b, 'r> {
+    /// Begins with what the request line says; `out` is cleared. HEAD counts as GET: the connection leaves
+    /// the body out. A query that is empty but present cannot change an answer.
+    pub fn begin(out: &'b mut Vec<u8>, is_post: bool, path: &[u8], query: &[u8]) -> Self {
+        out.clear();
+        out.push(u8::from(is_post));
+        part(out, path);
+        part(out, query);
+        let noted = Noted {
+            head_bytes: path.len() + query.len(),
+            ..Noted::default()
+        };
+        Self { out, noted }
+    }
+
+    /// Takes a header; `name` in any case.
+    #[inline]
+    pub fn header(&mut self, name: &[u8], value: &'r [u8]) {
+        self.noted.head_bytes += name.len() + value.len();
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.noted.n_hosts += 1,
+            6 if name.eq_ignore_ascii_case(b"origin") => self.noted.origin = Some(value),
+            12 if name.eq_ignore_ascii_case(b"x-request-id") => self.noted.request_id = Some(value),
+            13 if name.eq_ignore_ascii_case(b"authorization") => {
+                self.out.push(b'a');
+                part(self.out, value);
+            }
+            13 if name.eq_ignore_ascii_case(b"if-none-match") => self.noted.if_none_match = Some(value),
+            16 if name.eq_ignore_ascii_case(b"content-encoding") => {
+                self.out.push(b'e');
+                part(self.out, value);
+            }
+            length if length >= EXPERIMENT_PREFIX.len() => self.experiment(name, value),
+            _ => {}
+        }
+    }
+
+    fn experiment(&mut self, name: &[u8], value: &[u8]) {
+        let prefix = name.get(..EXPERIMENT_PREFIX.len()).unwrap_or_default();
+        if prefix.eq_ignore_ascii_case(EXPERIMENT_PREFIX.as_bytes()) {
+            self.out.push(b'x');
+            part(self.out, name);
+            let name_at = self.out.len() - name.len();
+            if let Some(name) = self.out.get_mut(name_at..) {
+                name.make_ascii_lowercase();
+            }
+            part(self.out, value);
+        }
+    }
+
+    /// Ends with the body.
+    pub fn end(self, body: &[u8]) -> Noted<'r> {
+        self.out.push(b'b');
+        part(self.out, body);
+        self.noted
+    }
+}
+
+/// The raw parts of a parsed request.
 pub fn write<'r>(
     out: &mut Vec<u8>,
     method: &Method,
@@ -33,45 +97,16 @@ pub fn write<'r>(
     body: &[u8],
 ) -> Noted<'r> {
     let query = uri.query().unwrap_or_default();
-    let mut noted = Noted {
-        head_bytes: uri.path().len() + query.len(),
-        ..Noted::default()
-    };
-    out.clear();
-    // HEAD is answered as GET is: the connection leaves the body out.
-    out.push(u8::from(*method == Method::POST));
-    // The path as it came; the query may be empty but present, which cannot change an answer.
-    part(out, uri.path().as_bytes());
-    part(out, query.as_bytes());
+    let mut parts = RawParts::begin(
+        out,
+        *method == Method::POST,
+        uri.path().as_bytes(),
+        query.as_bytes(),
+    );
     for (name, value) in headers {
-        noted.head_bytes += name.as_str().len() + value.len();
-        // Standard names are compared by number, so this costs little for headers of no interest.
-        if *name == AUTHORIZATION {
-            out.push(b'a');
-            part(out, value.as_bytes());
-        } else if *name == HOST {
-            noted.n_hosts += 1;
-        } else if *name == ORIGIN {
-            noted.origin = Some(value);
-        } else if *name == IF_NONE_MATCH {
-            noted.if_none_match = Some(value);
-        } else if *name == CONTENT_ENCODING {
-            out.push(b'e');
-            part(out, value.as_bytes());
-        } else {
-            let name = name.as_str();
-            if name.starts_with(EXPERIMENT_PREFIX) {
-                out.push(b'x');
-                part(out, name.as_bytes());
-                part(out, value.as_bytes());
-            } else if name == "x-request-id" {
-                noted.request_id = Some(value);
-            }
-        }
+        parts.header(name.as_str().as_bytes(), value.as_bytes());
     }
-    out.push(b'b');
-    part(out, body);
-    noted
+    parts.end(body)
 }
 
 #[allow(

@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -23,11 +24,15 @@ use crate::api::error::RequestError;
 use crate::api::{Responding, Worker};
 use crate::config;
 
+use super::lane::{Buffers, Lane, Left};
+
 /// Ticks of the worker's sweep: coarse time, cheap to read.
 pub type Ticks = u32;
 /// Length of a tick.
 pub const TICK: Duration = Duration::from_millis(250);
 
+/// How a connection begins that speaks HTTP/2 without being asked.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// Header lines of a request.
 const HEADERS_MAX: usize = 128;
 /// Requests at once on one HTTP/2 connection.
@@ -77,36 +82,68 @@ impl Watch {
         }
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// Bytes have come.
+    #[inline]
+    pub(super) fn read(&self) {
         self.first.set(false);
         if self.busy.get() == 0 && !self.reading.get() && !self.http2.get() {
             self.reading.set(true);
             self.since.set(self.clock.get());
-            // Methods with a body begin with a P; GETs pay one comparison.
-            if bytes.first() == Some(&b'P') && is_framed_twice(bytes) {
-                self.ambiguous.set(true);
-            }
         }
     }
 
-    fn request(&self) {
+    /// A request was answered on the spot.
+    #[inline]
+    pub(super) fn hit(&self) {
+        self.reading.set(false);
+        self.since.set(self.clock.get());
+    }
+
+    /// A request is being answered.
+    pub(super) fn request(&self) {
         self.reading.set(false);
         self.busy.set(self.busy.get() + 1);
     }
 
-    fn answered(&self) {
+    /// It is answered.
+    pub(super) fn answered(&self) {
         self.busy.set(self.busy.get().saturating_sub(1));
         self.since.set(self.clock.get());
     }
 
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        if polled.is_ready() && !self.reading.get() {
+    /// Bytes of a response went out.
+    pub(super) fn wrote(&self) {
+        if !self.reading.get() {
             self.since.set(self.clock.get());
         }
     }
 
+    /// Looks whether `bytes`, read by the HTTP library, begin a request that is framed in two ways.
+    fn inspect(&self, bytes: &[u8]) {
+        // Methods with a body begin with a P; others pay one comparison.
+        if self.busy.get() == 0 && bytes.first() == Some(&b'P') && !self.http2.get() && is_framed_twice(bytes)
+        {
+            self.ambiguous.set(true);
+        }
+    }
+
+    /// Whether the connection is to end now: at once, or because it is told to and `is_idle`. One that has said
+    /// nothing yet is not: its first request is answered.
+    pub(super) fn must_end(&self, is_idle: bool) -> bool {
+        match self.end.get() {
+            End::Open => false,
+            End::Graceful => is_idle && !self.first.get(),
+            End::Now => true,
+        }
+    }
+
+    /// Whether responses must say that the connection ends.
+    pub(super) fn is_ending(&self) -> bool {
+        self.end.get() != End::Open
+    }
+
     /// Lets the sweep wake the task of the connection.
-    fn wait(&self, cx: &Context<'_>) {
+    pub(super) fn wait(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -167,6 +204,7 @@ pub struct Watches {
     http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
     finishing: Cell<bool>,
+    buffers: Buffers,
 }
 
 impl Watches {
@@ -194,6 +232,7 @@ impl Watches {
             http1,
             http2,
             finishing: Cell::new(false),
+            buffers: Buffers::default(),
         }
     }
 
@@ -204,12 +243,16 @@ impl Watches {
         if self.finishing.get() {
             watch.end.set(End::Graceful);
         }
-        let Some(http2) = speaks_http2(&stream, &watch).await else {
-            return;
+        let mut stream = stream;
+        let unused = match Lane::new(&mut stream, &worker, &watch, &self.buffers).run().await {
+            Left::Ended => return,
+            Left::HandedOver(unused) => unused,
         };
+        let http2 = unused.starts_with(HTTP2_PREFACE);
         watch.http2.set(http2);
         let io = TokioIo::new(WatchedStream {
             stream,
+            unused,
             watch: Rc::clone(&watch),
         });
         let service = WatchedService {
@@ -286,32 +329,6 @@ async fn drive<C: Future>(mut connection: Pin<&mut C>, watch: &Watch, shut_down:
         polled.map(|_| ())
     })
     .await;
-}
-
-/// Looks at the first bytes of a connection without taking them: HTTP/2 begins with a preface of its own.
-/// `None` when it ends before it has said anything.
-async fn speaks_http2(stream: &TcpStream, watch: &Watch) -> Option<bool> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-    let mut first = [0u8; PREFACE.len()];
-    std::future::poll_fn(|cx| {
-        if watch.end.get() == End::Now {
-            return Poll::Ready(None);
-        }
-        let mut buf = ReadBuf::new(&mut first);
-        match stream.poll_peek(cx, &mut buf) {
-            Poll::Ready(Ok(n)) if n > 0 => {
-                let seen = buf.filled();
-                // A preface that comes in pieces would be taken for HTTP/1.1, which then refuses it.
-                Poll::Ready(Some(seen.len() == PREFACE.len() && seen == PREFACE))
-            }
-            Poll::Ready(_) => Poll::Ready(None),
-            Poll::Pending => {
-                watch.wait(cx);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -391,6 +408,8 @@ impl Drop for WatchedResponding {
 /// Tells the watch what passes.
 struct WatchedStream {
     stream: TcpStream,
+    /// What was read before the HTTP library took over.
+    unused: Bytes,
     watch: Rc<Watch>,
 }
 
@@ -400,11 +419,20 @@ impl AsyncRead for WatchedStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unused.is_empty() {
+            let length = self.unused.len().min(buf.remaining());
+            let first = self.unused.split_to(length);
+            self.watch.read();
+            self.watch.inspect(&first);
+            buf.put_slice(&first);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let new = buf.filled().get(before..).unwrap_or_default();
         if !new.is_empty() {
-            self.watch.read(new);
+            self.watch.read();
+            self.watch.inspect(new);
         }
         polled
     }
@@ -413,7 +441,9 @@ impl AsyncRead for WatchedStream {
 impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch.wrote(&polled);
+        if polled.is_ready() {
+            self.watch.wrote();
+        }
         polled
     }
 
@@ -431,7 +461,9 @@ impl AsyncWrite for WatchedStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch.wrote(&polled);
+        if polled.is_ready() {
+            self.watch.wrote();
+        }
         polled
     }
 

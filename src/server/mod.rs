@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod connection;
+mod lane;
 pub mod listen;
 pub mod worker;
 

@@ -1,0 +1,242 @@
+//! Fresh stored responses as responses: the hot path. Nothing here decodes, formats or allocates what could
+//! be prepared.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::cache::{self, Freshness, Stored};
+use crate::key::raw::{Noted, RawParts};
+use crate::metrics::{self, CacheResult, Code, Source};
+
+use super::Worker;
+use super::answer::{AnswerBody, CACHE_STATUS, NO_CACHE, NO_STORE, is_request_id, matches_etag, text};
+
+/// Seconds for which values are prepared; beyond they are formatted.
+const PREPARED_SECONDS_MAX: u64 = 600;
+/// Bodies from here on are not copied behind their head but written beside it.
+const COPIED_BYTES_MAX: usize = 8 * 1024;
+/// How often the `Date` line is made anew.
+const DATE_MILLIS: u128 = 500;
+
+/// Per worker: header values that would otherwise be formatted per hit.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    ages: Vec<HeaderValue>,
+    hits: Vec<HeaderValue>,
+    started: Instant,
+    /// Which half second the `Date` line is of.
+    dated: Cell<u128>,
+    date: RefCell<[u8; 29]>,
+}
+
+/// A request as a connection read it: the forms that nearly every SDK sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'r> {
+    /// Its method.
+    pub method: PlainMethod,
+    /// Path, beginning with `/`.
+    pub path: &'r [u8],
+    /// Query without `?`.
+    pub query: &'r [u8],
+    /// Whole body; empty unless it is a POST.
+    pub body: &'r [u8],
+}
+
+/// The methods of [`Plain`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PlainMethod {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+}
+
+/// What is left to write behind the bytes that were appended.
+#[derive(Debug)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// This body.
+    Body(Bytes),
+}
+
+impl Prepared {
+    /// Values for a freshness lifetime.
+    pub(super) fn new(fresh_for: std::time::Duration) -> Self {
+        let seconds = 0..=fresh_for.as_secs().min(PREPARED_SECONDS_MAX);
+        Self {
+            ages: seconds.clone().map(HeaderValue::from).collect(),
+            hits: seconds
+                .map(|ttl| text(&format!("flagside; hit; ttl={ttl}")))
+                .collect(),
+            started: Instant::now(),
+            dated: Cell::new(u128::MAX),
+            date: RefCell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"),
+        }
+    }
+
+    fn age(&self, stored: &Stored, now: Instant) -> HeaderValue {
+        let age = stored.age(now);
+        pick(&self.ages, age, || HeaderValue::from(age))
+    }
+
+    fn cache_status(&self, stored: &Stored, now: Instant) -> HeaderValue {
+        let ttl = u64::try_from(stored.ttl(now)).unwrap_or(0);
+        pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}")))
+    }
+
+    /// Appends the value of a `Date` header, at most a second old.
+    pub(super) fn date(&self, now: Instant, out: &mut Vec<u8>) {
+        let due = now.saturating_duration_since(self.started).as_millis() / DATE_MILLIS;
+        let mut date = self.date.borrow_mut();
+        if self.dated.replace(due) != due {
+            let text = httpdate::fmt_http_date(SystemTime::now());
+            if let Ok(fresh) = <[u8; 29]>::try_from(text.as_bytes()) {
+                *date = fresh;
+            }
+        }
+        out.extend_from_slice(&*date);
+    }
+}
+
+fn pick(prepared: &[HeaderValue], seconds: u64, format: impl FnOnce() -> HeaderValue) -> HeaderValue {
+    let prepared = usize::try_from(seconds).ok().and_then(|at| prepared.get(at));
+    prepared.map_or_else(format, HeaderValue::clone)
+}
+
+impl Worker {
+    /// Appends the whole response to a request whose raw parts are known and whose entry is fresh.
+    ///
+    /// `None` for every other request, with nothing appended: it takes the long way. A large body is not
+    /// appended but handed back.
+    #[inline]
+    pub fn recall_plain<'r>(
+        &self,
+        plain: &Plain<'r>,
+        headers: impl Iterator<Item = (&'r [u8], &'r [u8])>,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Option<Rest> {
+        let mut scratch = self.scratch.borrow_mut();
+        let is_post = plain.method == PlainMethod::Post;
+        let mut parts = RawParts::begin(&mut scratch, is_post, plain.path, plain.query);
+        headers.for_each(|(name, value)| parts.header(name, value));
+        let noted = parts.end(plain.body);
+        if noted.n_hosts != 1 || noted.head_bytes > self.proxy.max_headers {
+            return None;
+        }
+        // What a browser with a listed origin or a validator wants is put together the long way.
+        if (noted.origin.is_some() && !self.proxy.cors.allows_all()) || noted.if_none_match.is_some() {
+            return None;
+        }
+        let stored = self.find(&scratch, now)?;
+        self.metrics.started();
+        if is_post {
+            self.metrics.request_body(stored.route, plain.body.len() as u64);
+        }
+        self.write_hit(&stored, &noted, now, out);
+        let method = match plain.method {
+            PlainMethod::Get => metrics::Method::Get,
+            PlainMethod::Head => metrics::Method::Head,
+            PlainMethod::Post => metrics::Method::Post,
+        };
+        let length = stored.body.len();
+        let rest = match plain.method {
+            PlainMethod::Head => Rest::Nothing,
+            _ if length > COPIED_BYTES_MAX => Rest::Body(stored.body.clone()),
+            _ => {
+                out.extend_from_slice(&stored.body);
+                Rest::Nothing
+            }
+        };
+        self.metrics.answered(
+            stored.route,
+            method,
+            Code::C200,
+            Source::Hit,
+            now.elapsed(),
+            length as u64,
+        );
+        Some(rest)
+    }
+
+    /// The head of a hit. Every line in it was checked when it was stored or prepared.
+    fn write_hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
+        out.extend_from_slice(stored.content_type.as_bytes());
+        out.extend_from_slice(b"\r\ncache-status: ");
+        out.extend_from_slice(self.prepared.cache_status(stored, now).as_bytes());
+        out.extend_from_slice(b"\r\nage: ");
+        out.extend_from_slice(self.prepared.age(stored, now).as_bytes());
+        if let Some(etag) = &stored.etag {
+            out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\netag: ");
+            out.extend_from_slice(etag.as_bytes());
+        } else {
+            out.extend_from_slice(b"\r\ncache-control: private, no-store");
+        }
+        if noted.origin.is_some() {
+            out.extend_from_slice(b"\r\naccess-control-allow-origin: *");
+        }
+        if let Some(id) = noted.request_id.filter(|id| is_request_id(id)) {
+            out.extend_from_slice(b"\r\nx-request-id: ");
+            out.extend_from_slice(id);
+        }
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        out.extend_from_slice(itoa::Buffer::new().format(stored.body.len()).as_bytes());
+        out.extend_from_slice(b"\r\ndate: ");
+        self.prepared.date(now, out);
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// The fresh entry that these raw parts lead to. What the memo finds is checked as any entry is.
+    #[inline]
+    pub(super) fn find(&self, raw: &[u8], now: Instant) -> Option<std::sync::Arc<Stored>> {
+        let found = self.memo.borrow_mut().find(raw)?;
+        let stored = found.stored;
+        if stored.is_superseded() || stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
+            return None;
+        }
+        if found.touch {
+            self.proxy.cache.touch(found.key);
+        }
+        self.metrics.cache(cache::name_of(stored.route), CacheResult::Hit);
+        Some(stored)
+    }
+
+    /// A hit as a response, for requests that came another way.
+    pub(super) fn hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant) -> Response<AnswerBody> {
+        let matched = match (&stored.etag, noted.if_none_match) {
+            (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
+            _ => false,
+        };
+        let body = if matched {
+            Bytes::new()
+        } else {
+            stored.body.clone()
+        };
+        let mut response = Response::new(AnswerBody::full(body));
+        if matched {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        headers.reserve(8);
+        if !matched {
+            headers.append(CONTENT_TYPE, stored.content_type.clone());
+        }
+        headers.append(CACHE_STATUS, self.prepared.cache_status(stored, now));
+        headers.append(AGE, self.prepared.age(stored, now));
+        if let Some(etag) = &stored.etag {
+            headers.append(CACHE_CONTROL, NO_CACHE);
+            headers.append(ETAG, etag.clone());
+        } else {
+            headers.append(CACHE_CONTROL, NO_STORE);
+        }
+        response
+    }
+}
