@@ -38,11 +38,7 @@ fn strip_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 }
 
 fn clean(path: &str) -> Cow<'_, str> {
-    let path = if path.len() > 1 {
-        path.strip_suffix('/').unwrap_or(path)
-    } else {
-        path
-    };
+    let path = path.trim_end_matches('/');
     if path.starts_with('/') && !path.contains("//") {
         return Cow::Borrowed(path);
     }
@@ -100,6 +96,7 @@ mod tests {
             ("/v1/vardata", "/v1/vardata", Route::VardataV1),
             ("//sdk/v2/vardata", "/sdk/v2/vardata", Route::VardataV2),
             ("/sdk//v2///vardata/", "/sdk/v2/vardata", Route::VardataV2),
+            ("/sdk/v2/vardata//", "/sdk/v2/vardata", Route::VardataV2),
             ("/sdk/vardata", "/sdk/vardata", Route::VardataLegacy),
             ("/sdk/v2/flags/", "/sdk/v2/flags", Route::FlagsV2),
             ("/v1/flags", "/v1/flags", Route::FlagsV1),
