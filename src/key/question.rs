@@ -137,9 +137,8 @@ impl Question {
         };
         let user = read_user(asked, source, &parameters, &headers)?;
         let effective = match &user.text {
-            Cow::Borrowed(text) if source == Source::Body && text.len() == asked.body.len() => {
-                asked.body.clone()
-            }
+            // Blank bodies are read as an empty object, which is not their own text.
+            Cow::Borrowed(text) if source == Source::Body && *text == &*asked.body => asked.body.clone(),
             text => Bytes::copy_from_slice(text),
         };
         let mut encoding = Encoding::with_capacity(user.canonical.len() + 256);
@@ -292,10 +291,12 @@ fn read_user<'a>(
             };
             let text = base64::decode(value.as_bytes()).ok_or(Unreadable::UserBase64)?;
             let user = user::read(&text, Overlay::default())?;
-            Ok(EffectiveUser {
-                canonical: user.canonical,
-                text: Cow::Owned(text),
-            })
+            let canonical = user.canonical;
+            let text = match text.trim_ascii() {
+                b"" => Cow::Borrowed(&b"{}"[..]),
+                _ => Cow::Owned(text),
+            };
+            Ok(EffectiveUser { canonical, text })
         }
     }
 }

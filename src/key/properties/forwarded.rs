@@ -44,12 +44,9 @@ pub(super) fn read(asked: &Meaning, forward: &Forward) -> Meaning {
 
 fn user(asked: &Meaning, forward: &Forward, pairs: &mut Pairs) -> Json {
     let [user_id, device_id, context] = ["user_id", "device_id", "context"].map(|name| pairs.take(name));
-    let json = |text: &[u8]| {
-        if text.is_empty() {
-            Json::Object(Vec::new())
-        } else {
-            Json::parse(text)
-        }
+    let json = |text: &[u8]| match text.trim_ascii() {
+        b"" => Json::Object(Vec::new()),
+        text => Json::parse(text),
     };
     if forward.method == Method::GET && asked.route == Route::VardataV1 {
         let mut user = json(context.unwrap_or_default().as_bytes());

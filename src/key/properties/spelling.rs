@@ -142,22 +142,20 @@ impl Spelled {
             0 | 1 => {
                 let user = move_identity(&meaning.user, dice, pairs);
                 if !is_empty(&user) || dice.one_in(2) {
-                    pairs.push(("context".to_owned(), json(&user, dice)));
+                    pairs.push(("context".to_owned(), json_or_blank(&user, dice)));
                 }
             }
             _ => {
                 self.post = true;
                 let user = move_identity(&meaning.user, dice, pairs);
-                if !is_empty(&user) || dice.one_in(2) {
-                    self.body = Bytes::from(json(&user, dice));
-                }
+                self.body = Bytes::from(json_or_blank(&user, dice));
             }
         }
     }
 
     fn write_user_header(&mut self, user: &Json, dice: &mut Dice) {
         // Without the header, identity would be looked for in the query.
-        let value = base64_of(json(user, dice).as_bytes(), dice);
+        let value = base64_of(json_or_blank(user, dice).as_bytes(), dice);
         self.add(USER.as_str(), &value);
     }
 
@@ -267,6 +265,14 @@ fn json(value: &Json, dice: &mut Dice) -> String {
     write(value, &mut Vec::new(), dice, &mut out);
     blank(dice, &mut out);
     out
+}
+
+/// Nothing but blanks is the empty user too.
+fn json_or_blank(user: &Json, dice: &mut Dice) -> String {
+    if is_empty(user) && dice.one_in(2) {
+        return " ".repeat(dice.roll(4));
+    }
+    json(user, dice)
 }
 
 fn write<'j>(value: &'j Json, path: &mut Vec<&'j str>, dice: &mut Dice, out: &mut String) {
