@@ -1,0 +1,16 @@
+// Runs the checks: all of them, or those named on the command line.
+
+import { close } from './support/report.mjs';
+
+const THEMES = ['remote'];
+
+const named = process.argv.slice(2);
+for (const theme of named.length ? named : THEMES) {
+  if (!THEMES.includes(theme)) {
+    console.error(`there is no theme '${theme}': ${THEMES.join(' ')}`);
+    process.exit(2);
+  }
+  const { run } = await import(`./${theme}.mjs`);
+  await run();
+}
+process.exit(close());
