@@ -12,7 +12,9 @@ pub mod stored;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use moka::Entry;
 use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
 
 use crate::config;
 use crate::key::Key;
@@ -86,21 +88,32 @@ impl Cache {
         let _ = self.entries.get(&key);
     }
 
-    /// Stores a response, unless it is larger than an entry may be. Says whether it did.
+    /// Stores a response, unless it is larger than an entry may be or the stored one was asked for later: what
+    /// comes late never takes the place of something newer. Says whether it did.
     pub fn put(&self, key: Key, stored: Arc<Stored>) -> bool {
-        let fits = stored.bytes() <= self.max_entry;
-        if fits {
+        if stored.bytes() > self.max_entry {
+            return false;
+        }
+        let mut kept = false;
+        self.entries.entry(key).and_compute_with(|before| {
+            let before = before.map(Entry::into_value);
+            if before
+                .as_ref()
+                .is_some_and(|before| before.asked_at > stored.asked_at)
+            {
+                return Op::Nop;
+            }
+            kept = true;
             if name_of(stored.route) == CacheName::Flags {
                 self.flags.entries.fetch_add(1, Ordering::Relaxed);
                 self.flags.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
             }
-            let before = self.entries.get(&key);
-            self.entries.insert(key, stored);
             if let Some(before) = before {
                 before.superseded.store(true, Ordering::Release);
             }
-        }
-        fits
+            Op::Put(stored)
+        });
+        kept
     }
 
     /// What is held of one kind. Does the store's deferred work first, so it is not for the request path.
@@ -141,4 +154,101 @@ pub const fn name_of(route: Route) -> CacheName {
 #[must_use]
 pub const fn memo_bytes(max_bytes: u64) -> u64 {
     max_bytes / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::key::hash::Encoding;
+    use crate::key::{DeploymentKey, Keyer};
+    use crate::store::Deployment;
+
+    const MIB: u64 = 1 << 20;
+
+    fn cache() -> Cache {
+        let settings = config::Cache {
+            max_bytes: 4 * MIB,
+            max_entry: 1024,
+            fresh_for: Duration::from_secs(60),
+            stale_while_revalidate: Duration::from_secs(600),
+            stale_error: Duration::from_secs(3600),
+            max_stale: Duration::from_secs(3600),
+            ignore_query: Vec::new(),
+        };
+        Cache::new(&settings, Arc::default())
+    }
+
+    fn stored(body: &'static str, asked_at: Instant, route: Route) -> Arc<Stored> {
+        let deployment = Deployment::new(0, DeploymentKey::new(b"k").unwrap(), false);
+        Arc::new(Stored {
+            body: Bytes::from_static(body.as_bytes()),
+            content_type: HeaderValue::from_static("application/json"),
+            etag: None,
+            asked_at,
+            fresh_until: asked_at + Duration::from_secs(60),
+            epoch: 0,
+            deployment: Arc::new(deployment),
+            route,
+            definitions: None,
+            superseded: AtomicBool::new(false),
+        })
+    }
+
+    fn key() -> Key {
+        Keyer::random().unwrap().key(&Encoding::default())
+    }
+
+    #[test]
+    fn what_comes_late_does_not_replace_what_is_newer() {
+        let (cache, key, start) = (cache(), key(), Instant::now());
+        let older = stored("older", start, Route::VardataV2);
+        let newer = stored("newer", start + Duration::from_millis(1), Route::VardataV2);
+        assert!(cache.put(key, Arc::clone(&newer)));
+        assert!(!cache.put(key, Arc::clone(&older)), "it is relayed, not stored");
+        assert!(!newer.is_superseded());
+        assert_eq!(cache.get(key).unwrap().body, "newer");
+    }
+
+    #[test]
+    fn what_is_replaced_is_marked() {
+        let (cache, key, start) = (cache(), key(), Instant::now());
+        let older = stored("older", start, Route::VardataV2);
+        let newer = stored("newer", start + Duration::from_millis(1), Route::VardataV2);
+        assert!(cache.put(key, Arc::clone(&older)));
+        assert!(cache.put(key, Arc::clone(&newer)));
+        assert!(older.is_superseded() && !newer.is_superseded());
+        assert_eq!(cache.get(key).unwrap().body, "newer");
+    }
+
+    #[test]
+    fn flags_are_counted_apart_and_once() {
+        let (cache, start) = (cache(), Instant::now());
+        for number in 0..3 {
+            let asked_at = start + Duration::from_millis(number);
+            let same = Keyer::random().unwrap().key(&Encoding::default());
+            assert!(cache.put(same, stored("[]", asked_at, Route::FlagsV2)));
+            assert!(cache.put(same, stored("[1]", asked_at, Route::FlagsV2)));
+            assert!(!cache.put(
+                same,
+                stored("[2]", start - Duration::from_secs(1), Route::FlagsV2)
+            ));
+            assert!(cache.put(key(), stored("{}", asked_at, Route::VardataV1)));
+        }
+        assert_eq!(cache.reading(CacheName::Flags).entries, 3);
+        assert_eq!(cache.reading(CacheName::Vardata).entries, 3);
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_stored() {
+        let (cache, key) = (cache(), key());
+        let large: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
+        assert!(!cache.put(key, stored(large, Instant::now(), Route::VardataV2)));
+        assert!(cache.get(key).is_none());
+    }
 }
