@@ -13,7 +13,7 @@ use http::HeaderValue;
 use crate::config;
 use crate::key::DeploymentKey;
 
-use super::flags::{Definitions, Flags};
+use super::flags::{Definitions, Flags, Revisions};
 use super::rejections::{Rejection, Rejections};
 
 /// What upstream last said of a key.
@@ -40,12 +40,22 @@ pub struct Deployment {
     epoch: AtomicU64,
     standing: AtomicU8,
     flags: ArcSwap<Flags>,
+    published: Mutex<Published>,
     /// Definitions of the first flags synced: what was stored before them is taken to show them (design 5).
     first_definitions: OnceLock<Arc<Definitions>>,
     /// Unix milliseconds of the last sync that brought an answer; 0 = never.
     synced_at: AtomicU64,
     /// Unix milliseconds of the last sync that brought other flags; 0 = never.
     changed_at: AtomicU64,
+}
+
+/// What publishing flags must remember.
+#[derive(Debug, Default)]
+struct Published {
+    /// When the sync that brought the flags began.
+    began: u64,
+    /// Last known revision of either set, also of one that is not there any more.
+    revisions: Revisions,
 }
 
 impl fmt::Debug for Deployment {
@@ -68,6 +78,7 @@ impl Deployment {
             epoch: AtomicU64::new(0),
             standing: AtomicU8::new(Standing::Unknown as u8),
             flags: ArcSwap::default(),
+            published: Mutex::default(),
             first_definitions: OnceLock::new(),
             synced_at: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
@@ -118,22 +129,36 @@ impl Deployment {
         self.first_definitions.get()
     }
 
-    /// Replaces the flags. Says whether they differ from those before, which begins a new epoch; the
-    /// first ones do not: they adopt what was stored before them.
-    pub fn publish(&self, flags: Flags) -> bool {
+    /// Replaces the flags by those of a sync that `began` then (see [`Deployments::begin`]). Says whether they
+    /// differ from those before. A known set that changed begins a new epoch; the first of its kind does not: it
+    /// adopts what was stored before it, and one that is gone says nothing of what was stored under it.
+    ///
+    /// Flags that came late, of a sync that began before the last one published, are dropped.
+    pub fn publish(&self, flags: Flags, began: u64) -> bool {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if began < published.began {
+            return false;
+        }
+        published.began = began;
         if let Some(data) = flags.evaluation() {
             let _ = self.first_definitions.set(Arc::clone(&data.definitions));
         }
-        let (before, after) = (self.flags.load().revision(), flags.revision());
+        let (before, after) = (self.flags.load().revisions(), flags.revisions());
         self.flags.store(Arc::new(flags));
-        let first = before.is_none();
-        let changed = before != after;
-        if changed && !first {
+        let mut renews = false;
+        for (known, revision) in published.revisions.iter_mut().zip(after) {
+            if revision.is_some() {
+                renews |= known.is_some() && *known != revision;
+                *known = revision;
+            }
+        }
+        if renews {
             self.renew();
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.synced_at.store(now, Ordering::Relaxed);
+        let changed = before != after;
         if changed {
             self.changed_at.store(now, Ordering::Relaxed);
         }
@@ -314,6 +339,7 @@ impl Deployments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FlagData;
 
     fn table(max_learnt: usize) -> Deployments {
         let settings = config::Keys {
@@ -425,5 +451,53 @@ mod tests {
         assert!(table.rejections().of(0, &key("a")).is_some(), "the mark stays");
         let _ = table.accept(0, &key("a"), table.begin());
         assert!(table.rejections().of(0, &key("a")).is_none());
+    }
+
+    fn flags(plain: Option<u32>, remote: Option<u32>) -> Flags {
+        let data = |version| {
+            let body = format!(
+                r#"[{{"key":"f","variants":{{}},"segments":[],"metadata":{{"flagVersion":{version}}}}}]"#
+            );
+            Arc::new(FlagData::compile(Bytes::from(body)).unwrap())
+        };
+        Flags {
+            plain: plain.map(data),
+            remote: remote.map(data),
+        }
+    }
+
+    #[test]
+    fn flags_that_change_begin_an_epoch_and_flags_that_appear_or_vanish_do_not() {
+        let deployment = Deployment::new(0, key("a"), false);
+        for (at, (plain, remote, changed, epoch, why)) in [
+            (Some(1), None, true, 0, "the first set adopts"),
+            (Some(1), Some(1), true, 0, "so does the first of the other kind"),
+            (Some(1), Some(1), false, 0, "nothing new"),
+            (Some(2), Some(1), true, 1, "plain flags changed"),
+            (Some(2), Some(2), true, 2, "remote flags changed"),
+            (Some(2), None, true, 2, "refused: what was stored is no worse"),
+            (Some(2), Some(2), true, 2, "there again, unchanged"),
+            (None, None, true, 2, "nothing is known"),
+            (Some(2), Some(3), true, 3, "there again, changed meanwhile"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(
+                deployment.publish(flags(plain, remote), at as u64),
+                changed,
+                "{why}"
+            );
+            assert_eq!(deployment.epoch(), epoch, "{why}");
+        }
+    }
+
+    #[test]
+    fn flags_that_come_late_do_not_replace_newer_ones() {
+        let deployment = Deployment::new(0, key("a"), false);
+        assert!(deployment.publish(flags(Some(2), None), 7));
+        assert!(!deployment.publish(flags(Some(1), None), 6));
+        assert_eq!(deployment.flags().revisions(), flags(Some(2), None).revisions());
+        assert_eq!(deployment.epoch(), 0);
     }
 }

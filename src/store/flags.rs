@@ -95,10 +95,12 @@ impl Flags {
         self.remote.as_ref().or(self.plain.as_ref())
     }
 
-    /// Revisions of both sets; `None` while there is neither.
+    /// Revisions of the plain and the remote set.
     #[must_use]
-    pub fn revision(&self) -> Option<[Option<u128>; 2]> {
-        let revision = [&self.plain, &self.remote].map(|data| data.as_ref().map(|data| data.set.revision()));
-        revision.iter().any(Option::is_some).then_some(revision)
+    pub fn revisions(&self) -> Revisions {
+        [&self.plain, &self.remote].map(|data| data.as_ref().map(|data| data.set.revision()))
     }
 }
+
+/// Revisions of the plain and the remote set; `None` = there is none.
+pub type Revisions = [Option<u128>; 2];

@@ -123,7 +123,7 @@ pub async fn sync_once(
             Ok(Fetched::Unchanged) | Err(_) => held.remote,
         },
     };
-    let changed = deployment.publish(flags);
+    let changed = deployment.publish(flags, began);
     Ok(Synced {
         deployment,
         fresh,
