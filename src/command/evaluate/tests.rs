@@ -99,89 +99,82 @@ fn users_come_from_text_file_and_standard_input() {
     }
 }
 
+/// Whether the options fail with this exit code and a message that holds `part`.
+fn fails(options: &Options, code: u8, part: &str) {
+    let ran = run_with(options, b"");
+    assert_eq!(ran.code, ExitCode::from(code), "{options:?}");
+    assert!(
+        ran.stderr.contains(part) && ran.stdout.is_empty(),
+        "{options:?}: {}",
+        ran.stderr
+    );
+}
+
 #[test]
-#[allow(clippy::too_many_lines, reason = "a table")]
-fn faults_are_named_with_their_remedy() {
+fn faults_of_files_and_users_are_named_with_their_remedy() {
     let file = flags_file(FLAGS);
     let object = flags_file("{}");
-    let flags = |file: &tempfile::NamedTempFile| Some(file.path().to_owned());
-    let id = Options {
-        user_id: user("u"),
+    let of = |path: &Path, user: &str| Options {
+        flags: Some(path.into()),
+        user: Some(user.to_owned()),
         ..Options::default()
     };
-    for (options, code, part) in [
-        (Options { ..id.clone() }, 2, "give --flags FILE"),
-        (
-            Options {
-                flags: flags(&file),
-                ..Options::default()
-            },
-            2,
-            "give --user JSON",
-        ),
-        (
-            Options {
-                flags: Some("/nonexistent".into()),
-                ..id.clone()
-            },
-            1,
-            "/nonexistent cannot be read",
-        ),
-        (
-            Options {
-                flags: flags(&object),
-                ..id.clone()
-            },
-            2,
-            "must be a JSON array as /sdk/v2/flags returns it, not an object",
-        ),
-        (
-            Options {
-                flags: flags(&file),
-                user: user("{"),
-                ..id.clone()
-            },
-            2,
-            "unexpected end at byte 1",
-        ),
-        (
-            Options {
-                flags: flags(&file),
-                user: user("[]"),
-                ..id.clone()
-            },
-            2,
-            "no JSON object",
-        ),
-        (
-            Options {
-                flags: flags(&file),
-                user: user("@/nonexistent"),
-                ..id.clone()
-            },
-            1,
-            "/nonexistent",
-        ),
-        (
-            Options {
-                flags: flags(&file),
-                v1: true,
-                explain: true,
-                ..id.clone()
-            },
-            2,
-            "leave out --v1",
-        ),
-        (Options { jsonl: true, ..id }, 2, "leave out --user-id"),
-    ] {
-        let ran = run_with(&options, b"");
-        assert_eq!(ran.code, ExitCode::from(code), "{options:?}");
-        assert!(
-            ran.stderr.contains(part) && ran.stdout.is_empty(),
-            "{options:?}: {}",
-            ran.stderr
-        );
-    }
+    fails(
+        &of(Path::new("/nonexistent"), "{}"),
+        1,
+        "/nonexistent cannot be read",
+    );
+    fails(
+        &of(object.path(), "{}"),
+        2,
+        "must be a JSON array as /sdk/v2/flags returns it, not an object",
+    );
+    fails(&of(file.path(), "{"), 2, "unexpected end at byte 1");
+    fails(&of(file.path(), "[]"), 2, "no JSON object");
+    fails(&of(file.path(), "@/nonexistent"), 1, "/nonexistent");
+}
+
+#[test]
+fn faults_of_options_are_named_with_their_remedy() {
+    let file = flags_file(FLAGS);
+    let flags = Some(file.path().to_owned());
+    let user_id = user("u");
+    fails(
+        &Options {
+            user_id: user_id.clone(),
+            ..Options::default()
+        },
+        2,
+        "give --flags FILE",
+    );
+    fails(
+        &Options {
+            flags: flags.clone(),
+            ..Options::default()
+        },
+        2,
+        "give --user JSON",
+    );
+    fails(
+        &Options {
+            jsonl: true,
+            user_id: user_id.clone(),
+            ..Options::default()
+        },
+        2,
+        "leave out --user-id",
+    );
+    fails(
+        &Options {
+            flags,
+            user_id,
+            v1: true,
+            explain: true,
+            ..Options::default()
+        },
+        2,
+        "leave out --v1",
+    );
 }
 
 #[test]

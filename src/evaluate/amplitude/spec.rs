@@ -70,7 +70,11 @@ impl Malformed {
     }
 
     fn within(mut self, place: impl Display) -> Self {
-        let dot = if self.place.starts_with('[') { "" } else { "." };
+        let dot = if self.place.is_empty() || self.place.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
         self.place = format!("{place}{dot}{}", self.place);
         self
     }
@@ -213,7 +217,7 @@ fn expect_object(value: Value<'_>) -> Read<()> {
     if value.kind() == Kind::Object {
         Ok(())
     } else {
-        Err(Malformed::new("it", "is no object"))
+        Err(Malformed::new("", "is no object"))
     }
 }
 
@@ -230,10 +234,7 @@ fn list<'d, T>(
     mut read: impl FnMut(Value<'d>) -> Read<T>,
 ) -> Read<Vec<T>> {
     if list.kind() != Kind::Array {
-        return Err(Malformed::new(
-            if name.is_empty() { "it" } else { name },
-            "is no array",
-        ));
+        return Err(Malformed::new(name, "is no array"));
     }
     let element = |(at, element)| read(element).map_err(|error| error.within(format_args!("{name}[{at}]")));
     list.elements().enumerate().map(element).collect()
@@ -241,7 +242,7 @@ fn list<'d, T>(
 
 fn texts<'d>(value: Value<'d>, name: &'static str) -> Read<Vec<&'d str>> {
     list(value, name, |element| {
-        text(element).ok_or(Malformed::new("it", "is no text"))
+        text(element).ok_or(Malformed::new("", "is no text"))
     })
 }
 
@@ -259,7 +260,7 @@ pub(super) fn text(value: Value<'_>) -> Option<&str> {
 fn range(object: Value<'_>) -> Read<(i64, i64)> {
     let bounds = list(required(object, "range")?, "range", |bound| {
         let integer = bound.as_number().and_then(super::number::integer);
-        integer.ok_or(Malformed::new("it", "is no integer"))
+        integer.ok_or(Malformed::new("", "is no integer"))
     })?;
     match bounds[..] {
         [start, end, ..] => Ok((start, end)),

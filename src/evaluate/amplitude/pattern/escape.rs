@@ -18,7 +18,7 @@ impl Translator {
                 self.push_class(&body);
             }
             // Java before 19 looks at Unicode letters here, as Rust does.
-            'b' | 'B' if self.raw(1) != Some('{') => {
+            'b' | 'B' if (escaped, self.raw(1), self.raw(2)) != ('b', Some('{'), Some('g')) => {
                 self.push_escape(if escaped == 'b' { r"(?:\b)" } else { r"(?:\B)" })
             }
             'A' | 'G' => self.push_escape(r"(?:\A)"),
@@ -27,7 +27,10 @@ impl Translator {
                 self.at += 1;
                 self.line_end(false);
             }
-            'R' => self.push_escape(r"(?:\r\n|[\n\x0B\x0C\r\x{85}\x{2028}\x{2029}])"),
+            'R' => {
+                self.consumes = true;
+                self.push_escape(r"(?:\r\n|[\n\x0B\x0C\r\x{85}\x{2028}\x{2029}])");
+            }
             '1'..='9' => self.numbered_reference(),
             'k' => {
                 self.at += 1;
@@ -68,6 +71,7 @@ impl Translator {
         }
         if number > self.groups {
             // Java: a group that is not there never matches.
+            self.consumes = true;
             self.out.push_str("[a&&b]");
         } else {
             self.reference(number);
@@ -75,6 +79,7 @@ impl Translator {
     }
 
     fn reference(&mut self, number: usize) {
+        self.consumes = true;
         self.backtracks = true;
         self.out.push_str(&if self.flags.fold {
             format!(r"(?i:\{number})")

@@ -95,6 +95,9 @@ fn classes_and_groups_mean_what_java_means() {
         ("\\$\\{\\}", "${}", true),
         ("a}", "a}", true),
         ("^*a", "a", true),
+        ("(?=b)*a(?!b){2}+(?:)*+", "a", true),
+        ("(?=b)+a", "a", false),
+        ("\\b{1,2}a\\b*", "a", true),
     ]);
 }
 

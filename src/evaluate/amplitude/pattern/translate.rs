@@ -28,6 +28,7 @@ pub(super) fn translate(pattern: &str) -> Result<Translated, String> {
         names: Vec::new(),
         groups: 0,
         backtracks: false,
+        consumes: false,
     };
     translator.run()?;
     let text = format!(r"\A(?:{})\z", translator.out);
@@ -89,6 +90,8 @@ struct Group {
     /// The flags around it.
     flags: Flags,
     looks_around: bool,
+    /// [`Translator::consumes`] of the level around it, so far.
+    consumes: bool,
 }
 
 pub(super) struct Translator {
@@ -102,19 +105,19 @@ pub(super) struct Translator {
     /// Capturing groups so far.
     pub(super) groups: usize,
     pub(super) backtracks: bool,
+    /// Whether anything of the group at hand can match a character.
+    pub(super) consumes: bool,
 }
 
 impl Translator {
     fn run(&mut self) -> Result<(), String> {
         while let Some((next, quoted)) = self.next() {
             let start = self.out.len();
-            if quoted {
-                self.literal(next);
-                self.quantifier(start)?;
-                continue;
-            }
+            let consumed = std::mem::take(&mut self.consumes);
             match next {
+                _ if quoted => self.literal(next),
                 '(' => {
+                    self.consumes = consumed;
                     self.open_group()?;
                     continue;
                 }
@@ -122,10 +125,13 @@ impl Translator {
                     let group = self.open.pop().ok_or("unmatched closing `)`")?;
                     self.out.push_str(group.close);
                     self.flags = group.flags;
-                    self.quantifier(group.start)?;
+                    let consumes = consumed && !group.looks_around;
+                    self.consumes = group.consumes || consumes;
+                    self.quantifier(group.start, consumes)?;
                     continue;
                 }
                 '|' => {
+                    self.consumes = consumed;
                     self.out.push('|');
                     continue;
                 }
@@ -145,7 +151,9 @@ impl Translator {
                 }
                 other => self.literal(other),
             }
-            self.quantifier(start)?;
+            let consumes = self.consumes;
+            self.consumes |= consumed;
+            self.quantifier(start, consumes)?;
         }
         if self.open.is_empty() {
             Ok(())
@@ -197,6 +205,7 @@ impl Translator {
     }
 
     pub(super) fn literal(&mut self, c: char) {
+        self.consumes = true;
         if self.flags.fold && self.flags.fold_unicode {
             self.out.push_str("(?i:");
             push_char(&mut self.out, c);
@@ -210,6 +219,7 @@ impl Translator {
     }
 
     pub(super) fn push_class(&mut self, body: &str) {
+        self.consumes = true;
         let folds = self.flags.fold && self.flags.fold_unicode;
         self.out.push_str(if folds { "(?i:[" } else { "[" });
         self.out.push_str(body);
@@ -217,6 +227,7 @@ impl Translator {
     }
 
     fn dot(&mut self) {
+        self.consumes = true;
         self.out
             .push_str(&match (self.flags.dot_all, self.flags.unix_lines) {
                 (true, _) => "(?s:.)".to_owned(),
@@ -298,16 +309,18 @@ impl Translator {
         if self.open.len() >= NESTING_MAX {
             return Err(format!("groups nested deeper than {NESTING_MAX}"));
         }
+        let consumes = self.consumes;
         let mut group = Group {
             start: self.out.len(),
             close: ")",
             flags: self.flags,
             looks_around: false,
+            consumes,
         };
         if !self.eat('?') {
             self.groups += 1;
             self.out.push('(');
-            self.open.push(group);
+            self.enter(group);
             return Ok(());
         }
         let mut look = |translator: &mut Self, opening: &str| {
@@ -335,14 +348,19 @@ impl Translator {
                 self.groups += 1;
                 self.names.push((name, self.groups));
                 self.out.push('(');
-                self.open.push(group);
+                self.enter(group);
                 return Ok(());
             }
             _ => return self.inline_flags(group),
         }
         self.at += if self.raw(0) == Some('<') { 2 } else { 1 };
-        self.open.push(group);
+        self.enter(group);
         Ok(())
+    }
+
+    fn enter(&mut self, group: Group) {
+        self.open.push(group);
+        self.consumes = false;
     }
 
     /// Reads `name>`.
@@ -382,7 +400,7 @@ impl Translator {
                 ')' => return Ok(()),
                 ':' => {
                     self.out.push_str("(?:");
-                    self.open.push(group);
+                    self.enter(group);
                     return Ok(());
                 }
                 _ => return Err("unknown group type or inline modifier".to_owned()),
@@ -390,15 +408,15 @@ impl Translator {
         }
     }
 
-    /// Reads what may repeat the atom that starts at `start` of the output.
-    fn quantifier(&mut self, start: usize) -> Result<(), String> {
+    /// Reads what may repeat the atom that starts at `start` of the output and `consumes` characters.
+    fn quantifier(&mut self, start: usize, consumes: bool) -> Result<(), String> {
         let Some((next, false)) = self.peek() else {
             return Ok(());
         };
-        let repetition = match next {
+        let (min, repetition) = match next {
             '?' | '*' | '+' => {
                 self.at += 1;
-                next.to_string()
+                (u32::from(next == '+'), next.to_string())
             }
             '{' => {
                 self.at += 1;
@@ -406,25 +424,35 @@ impl Translator {
             }
             _ => return Ok(()),
         };
-        self.out.push_str(&repetition);
-        match self.peek() {
-            Some(('?', false)) => {
-                self.at += 1;
-                self.out.push('?');
+        let suffix = self
+            .peek()
+            .filter(|(c, quoted)| matches!(c, '?' | '+') && !quoted)
+            .map(|(c, _)| c);
+        self.at += usize::from(suffix.is_some());
+        if !consumes {
+            // Once is as good as many times, and no dialect but Java's repeats what is empty.
+            if min == 0 {
+                self.out
+                    .insert_str(start, if suffix == Some('?') { "(?:|" } else { "(?:" });
+                self.out.push_str(if suffix == Some('?') { ")" } else { "|)" });
             }
-            Some(('+', false)) => {
-                self.at += 1;
+            return Ok(());
+        }
+        self.out.push_str(&repetition);
+        match suffix {
+            Some('+') => {
                 self.backtracks = true;
                 self.out.insert_str(start, "(?>");
                 self.out.push(')');
             }
-            _ => {}
+            Some(_) => self.out.push('?'),
+            None => {}
         }
         Ok(())
     }
 
-    /// Reads `2}`, `2,}` or `2,5}`.
-    fn counts(&mut self) -> Result<String, String> {
+    /// Reads `2}`, `2,}` or `2,5}`; gives the least count and the text.
+    fn counts(&mut self) -> Result<(u32, String), String> {
         let min = self.count()?.ok_or("illegal repetition")?;
         let mut text = format!("{{{min}");
         if self.eat(',') {
@@ -440,7 +468,7 @@ impl Translator {
             return Err("unclosed counted closure".to_owned());
         }
         text.push('}');
-        Ok(text)
+        Ok((min, text))
     }
 
     fn count(&mut self) -> Result<Option<u32>, String> {
