@@ -3,7 +3,12 @@
 //! Each line is the median of eleven runs, in nanoseconds per evaluation of all flags. With the name of a
 //! line as argument, only that one runs, a fixed number of times: for callgrind.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a bench prints, and may die")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench prints, and may die"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,7 +22,9 @@ const FIXED_ROUNDS: u32 = 1_000;
 
 fn main() {
     // Cargo adds `--bench`.
-    let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
     let flags = read("flags.json");
     let user = read("user.json");
     let context = read("context.json");
@@ -32,26 +39,44 @@ fn main() {
             report(name, only.is_some(), &mut || work(&mut out));
         }
     };
-    measure("engine", &mut |_| set.evaluate(Subject::Context(parsed_context.root()), &[], &mut ()).len());
-    measure("context+engine", &mut |_| set.evaluate(Subject::User(parsed_user.root()), &[], &mut ()).len());
-    measure("parse", &mut |_| Document::parse(&user, 64).map_or(0, |parsed| parsed.text().len()));
+    measure("engine", &mut |_| {
+        set.evaluate(Subject::Context(parsed_context.root()), &[], &mut ())
+            .len()
+    });
+    measure("context+engine", &mut |_| {
+        set.evaluate(Subject::User(parsed_user.root()), &[], &mut ())
+            .len()
+    });
+    measure("parse", &mut |_| {
+        Document::parse(&user, 64).map_or(0, |parsed| parsed.text().len())
+    });
     measure("parse+context+engine+serialize", &mut |out| {
-        let Ok(parsed) = Document::parse(&user, 64) else { return 0 };
+        let Ok(parsed) = Document::parse(&user, 64) else {
+            return 0;
+        };
         out.clear();
-        set.evaluate(Subject::User(parsed.root()), &[], &mut ()).write_v2(out);
+        set.evaluate(Subject::User(parsed.root()), &[], &mut ())
+            .write_v2(out);
         out.len()
     });
     measure("ten-flags", &mut |out| {
-        let Ok(parsed) = Document::parse(&user, 64) else { return 0 };
+        let Ok(parsed) = Document::parse(&user, 64) else {
+            return 0;
+        };
         out.clear();
-        set.evaluate(Subject::User(parsed.root()), &ten, &mut ()).write_v2(out);
+        set.evaluate(Subject::User(parsed.root()), &ten, &mut ())
+            .write_v2(out);
         out.len()
     });
-    measure("compile", &mut |_| FlagSet::compile(&flags).map_or(0, |set| set.len()));
+    measure("compile", &mut |_| {
+        FlagSet::compile(&flags).map_or(0, |set| set.len())
+    });
 }
 
 fn read(name: &str) -> Vec<u8> {
-    let path: std::path::PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "vectors", "engines", name].iter().collect();
+    let path: std::path::PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "vectors", "engines", name]
+        .iter()
+        .collect();
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

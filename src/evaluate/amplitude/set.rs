@@ -1,5 +1,6 @@
 //! A compiled flag set.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -262,6 +263,17 @@ impl FlagSet {
     /// Whether no flag can be evaluated.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The cohorts that conditions test, as group type (`User` for users) and id, each once, sorted.
+    pub fn cohorts(&self) -> BTreeSet<(&str, &str)> {
+        let tested = self
+            .conditions
+            .iter()
+            .filter_map(|condition| condition.cohorts.as_deref());
+        tested
+            .flat_map(|of| of.ids.iter().map(|id| (&*of.group_type, &**id)))
+            .collect()
     }
 
     /// A hash of what the flags say: equal for equal flags in any order, with any white space and order

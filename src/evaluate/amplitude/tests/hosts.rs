@@ -246,6 +246,40 @@ fn substitutes_are_counted_and_written_as_they_are() {
 }
 
 #[test]
+fn needed_cohorts_are_those_of_cohort_operators() {
+    let segment = |selector: &[&str], op: &str, ids: &[&str]| on(&condition(selector, op, ids));
+    let flags = json!([flag(
+        "f",
+        "local",
+        &[
+            segment(
+                &["context", "user", "cohort_ids"],
+                "set contains any",
+                &["b", "a"]
+            ),
+            segment(
+                &["context", "user", "cohort_ids"],
+                "set does not contain any",
+                &["a"]
+            ),
+            segment(
+                &["context", "groups", "org", "cohort_ids"],
+                "set contains any",
+                &["g"]
+            ),
+            segment(&["context", "other", "cohort_ids"], "set contains any", &["x"]),
+            segment(&["context", "user", "cohort_ids"], "set is", &["y"]),
+            segment(&["user", "cohort_ids"], "set contains any", &["z"]),
+        ]
+    )]);
+    let set = FlagSet::compile(flags.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        Vec::from_iter(set.cohorts()),
+        [("User", "a"), ("User", "b"), ("org", "g")]
+    );
+}
+
+#[test]
 fn sets_are_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<FlagSet>();
