@@ -185,10 +185,10 @@ impl Worker {
         if let Some(origin) = noted.origin {
             self.proxy.cors.mark(&mut response, origin);
         }
-        if let Some(id) = noted.request_id.filter(|id| answer::is_request_id(id)) {
-            if let Ok(id) = HeaderValue::from_bytes(id) {
-                response.headers_mut().insert(REQUEST_ID, id);
-            }
+        if let Some(id) = noted.request_id.filter(|id| answer::is_request_id(id))
+            && let Ok(id) = HeaderValue::from_bytes(id)
+        {
+            response.headers_mut().insert(REQUEST_ID, id);
         }
         self.said(
             request.method(),

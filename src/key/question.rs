@@ -138,7 +138,7 @@ impl Question {
         let user = read_user(asked, source, &parameters, &headers)?;
         let effective = match &user.text {
             // Blank bodies are read as an empty object, which is not their own text.
-            Cow::Borrowed(text) if source == Source::Body && *text == &*asked.body => asked.body.clone(),
+            Cow::Borrowed(text) if source == Source::Body && **text == *asked.body => asked.body.clone(),
             text => Bytes::copy_from_slice(text),
         };
         let mut encoding = Encoding::with_capacity(user.canonical.len() + 256);

@@ -18,6 +18,7 @@ use crate::metrics::Route;
 const HEADERS_MAX: usize = 96;
 
 /// What the first request in some bytes is.
+#[allow(clippy::large_enum_variant, reason = "it lives for one match, on the stack")]
 pub(super) enum Read {
     /// Its head is not all there.
     PartialHead,
