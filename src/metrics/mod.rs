@@ -12,7 +12,6 @@ mod expose;
 mod family;
 pub mod labels;
 mod process;
-mod pulse;
 mod routes;
 mod shared;
 mod worker;
@@ -30,7 +29,6 @@ pub use labels::{
     CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, Eviction, FlagResult,
     Listener, LogLevel, Method, Operation, Outcome, Refresh, Rejection, Route, Source, SyncSource, Trigger,
 };
-pub use pulse::pulse;
 pub use shared::{CacheMetrics, ListenerMetrics, LogMetrics, SyncMetrics, TaskMetrics, UpstreamMetrics};
 pub use worker::{EvaluatedFlags, WorkerMetrics};
 

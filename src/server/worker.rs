@@ -117,6 +117,7 @@ async fn run(setup: Setup) -> Ended {
                 let now = Instant::now();
                 setup.metrics.beat(now.saturating_duration_since(due));
                 due = now + TICK;
+                worker.client.close_idle(tokio::time::Instant::now());
                 for _ in 0..watches.tick() {
                     setup.metrics.connection_rejected(Closed::Idle);
                 }

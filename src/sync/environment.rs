@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+
 use crate::config::{self, Evaluation};
-use crate::metrics::SyncMetrics;
+use crate::metrics::{Operation, Outcome, SyncMetrics};
 use crate::store::{Deployment, FlagData};
-use crate::upstream::{Gate, Origin, Shared, UpstreamSetupError};
+use crate::upstream::{Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
 
 /// One configured environment.
 #[derive(Debug)]
@@ -41,6 +44,38 @@ pub struct Origins {
     pub gate: Arc<Gate>,
     /// The same for everything that could not be read here: what a client breaks must not close the other.
     pub stray_gate: Arc<Gate>,
+}
+
+impl Origins {
+    /// Fetches flags from the flags host; where that cannot be reached or does not know the path, the
+    /// evaluation host has them too (API 11).
+    ///
+    /// # Errors
+    /// When neither gives an answer.
+    pub async fn fetch_flags(
+        &self,
+        client: &Client,
+        gate: &Arc<Gate>,
+        request: Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Response<Bytes>, UpstreamError> {
+        let again = (!Arc::ptr_eq(&self.flags, &self.eval)).then(|| request.clone());
+        let first = client
+            .fetch(&self.flags, gate, Operation::Flags, request, limits)
+            .await;
+        let elsewhere = match &first {
+            Ok(response) => response.status() == StatusCode::NOT_FOUND,
+            Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
+        };
+        match again.filter(|_| elsewhere) {
+            Some(request) => {
+                client
+                    .fetch(&self.eval, gate, Operation::Flags, request, limits)
+                    .await
+            }
+            None => first,
+        }
+    }
 }
 
 impl Environment {

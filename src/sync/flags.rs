@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config;
 use crate::key::DeploymentKey;
-use crate::metrics::{Operation, Outcome, Refresh, SyncSource};
+use crate::metrics::{Refresh, SyncSource};
 use crate::store::{Accepted, Deployment, Deployments, FlagData, Flags};
 use crate::task::{Stop, Tasks};
 use crate::upstream::{Client, Limits, UpstreamError};
@@ -147,38 +147,14 @@ async fn fetch(
         .origins
         .as_ref()
         .ok_or_else(|| SyncError::of("there is no upstream", None))?;
-    let limits = || Limits {
+    let limits = Limits {
         deadline: tokio::time::Instant::now() + settings.total_deadline,
         max_answer: settings.max_flags,
         idempotent: true,
     };
-    let first = client
-        .fetch(
-            &origins.flags,
-            &origins.gate,
-            Operation::Flags,
-            request(key, target, held),
-            limits(),
-        )
+    let answered = origins
+        .fetch_flags(client, &origins.gate, request(key, target, held), limits)
         .await;
-    // API 11: the flags host, or the evaluation host where that cannot be had.
-    let elsewhere = match &first {
-        Ok(response) => response.status() == StatusCode::NOT_FOUND,
-        Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
-    };
-    let answered = if elsewhere && !Arc::ptr_eq(&origins.flags, &origins.eval) {
-        client
-            .fetch(
-                &origins.eval,
-                &origins.gate,
-                Operation::Flags,
-                request(key, target, held),
-                limits(),
-            )
-            .await
-    } else {
-        first
-    };
     read(answered, held)
 }
 

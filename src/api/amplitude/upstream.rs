@@ -12,13 +12,14 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use crate::api::Worker;
 use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::Climb;
+use crate::api::request_id;
 use crate::cache::Stored;
 use crate::evaluate::json::{Document, Kind};
 use crate::key::question::Forward;
-use crate::metrics::{Operation, Outcome, Route};
+use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
-use crate::upstream::{Gate, Limits, Origin, UpstreamError};
+use crate::upstream::{Gate, Limits, UpstreamError};
 
 use super::Landed;
 
@@ -85,8 +86,6 @@ fn relay(response: Response<Bytes>) -> Relayed {
 
 /// Sends `forward` to the right upstream host of `environment` and judges the outcome.
 ///
-/// Flags come from the flags host; where it cannot be reached or does not know the path, the evaluation
-/// host has them too (API 11).
 pub async fn ask(
     worker: &Worker,
     environment: &Environment,
@@ -99,80 +98,45 @@ pub async fn ask(
         return Judged::Failure(None);
     };
     let settings = &worker.proxy.upstream;
-    match route {
-        Route::FlagsV2 => {
-            let limits = Limits {
-                deadline,
-                max_answer: settings.max_flags,
-                idempotent: true,
-            };
-            let first = send(worker, &origins.flags, gate, Operation::Flags, forward, limits).await;
-            let elsewhere = match &first {
-                Ok(response) => response.status() == StatusCode::NOT_FOUND,
-                Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
-            };
-            if !elsewhere || Arc::ptr_eq(&origins.flags, &origins.eval) {
-                return judge(first, Kind::Array);
-            }
-            let limits = Limits {
-                deadline,
-                max_answer: settings.max_flags,
-                idempotent: true,
-            };
-            judge(
-                send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await,
-                Kind::Array,
-            )
-        }
+    let (wanted, max_answer) = match route {
+        Route::FlagsV1 | Route::FlagsV2 => (Kind::Array, settings.max_flags),
+        _ => (Kind::Object, settings.max_answer),
+    };
+    let limits = Limits {
+        deadline,
+        max_answer,
+        idempotent: true,
+    };
+    let Some(request) = request(forward) else {
+        return Judged::Failure(None);
+    };
+    let client = &worker.client;
+    let exchange = match route {
+        Route::FlagsV2 => origins.fetch_flags(client, gate, request, limits).await,
         Route::FlagsV1 => {
-            let limits = Limits {
-                deadline,
-                max_answer: settings.max_flags,
-                idempotent: true,
-            };
-            judge(
-                send(worker, &origins.eval, gate, Operation::Flags, forward, limits).await,
-                Kind::Array,
-            )
+            client
+                .fetch(&origins.eval, gate, Operation::Flags, request, limits)
+                .await
         }
         _ => {
-            let limits = Limits {
-                deadline,
-                max_answer: settings.max_answer,
-                idempotent: true,
-            };
-            judge(
-                send(worker, &origins.eval, gate, Operation::Evaluate, forward, limits).await,
-                Kind::Object,
-            )
+            client
+                .fetch(&origins.eval, gate, Operation::Evaluate, request, limits)
+                .await
         }
-    }
+    };
+    judge(exchange, wanted)
 }
 
-async fn send(
-    worker: &Worker,
-    origin: &Arc<Origin>,
-    gate: &Arc<Gate>,
-    operation: Operation,
-    forward: &Forward,
-    limits: Limits,
-) -> Result<Response<Bytes>, UpstreamError> {
+/// `None` when the target is none that HTTP allows: nothing else may be asked in its place.
+fn request(forward: &Forward) -> Option<Request<Bytes>> {
     let mut request = Request::new(forward.body.clone());
     *request.method_mut() = forward.method.clone();
-    if let Ok(target) = forward.target.parse() {
-        *request.uri_mut() = target;
-    }
+    *request.uri_mut() = forward.target.parse().ok()?;
     *request.headers_mut() = forward.headers.clone();
-    let valid = request.headers().get(REQUEST_ID).is_some_and(is_request_id);
-    if !valid {
-        request
-            .headers_mut()
-            .insert(REQUEST_ID, super::super::request_id::fresh());
+    if !request.headers().get(REQUEST_ID).is_some_and(is_request_id) {
+        request.headers_mut().insert(REQUEST_ID, request_id::fresh());
     }
-    worker
-        .client
-        .fetch(origin, gate, operation, request, limits)
-        .await
+    Some(request)
 }
 
 /// Fetches the answer of a question and stores it.
