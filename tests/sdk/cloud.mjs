@@ -49,6 +49,8 @@ const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, respons
     const key = /^api-key +(.*)$/i.exec(request.headers.authorization ?? '')?.[1];
     const call = { request, response, pathname, searchParams, key, body: Buffer.concat(chunks).toString() };
     call.route = routeOf(pathname);
+    response.setHeader('Access-Control-Allow-Origin', '*');
+    if (request.method === 'OPTIONS' && !state.fault) return preflight(call);
     const { method, url: target, headers } = request;
     const record = { route: call.route, method, target, headers, failed: state.fault, remote: searchParams.get('eval_mode') === 'remote' };
     asked.push(record);
@@ -56,6 +58,12 @@ const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, respons
     setTimeout(() => respond(call, record), state.delay);
   });
 });
+
+function preflight({ request, response }) {
+  asked.push({ route: 'preflight' });
+  const allowed = request.headers['access-control-request-headers'] ?? '';
+  response.writeHead(204, { 'Access-Control-Allow-Headers': allowed, 'Access-Control-Allow-Methods': 'GET, POST' }).end();
+}
 
 function routeOf(pathname) {
   if (/^\/(v1|sdk|sdk\/v2)\/vardata$/.test(pathname)) return 'vardata';
@@ -76,6 +84,7 @@ function respond(call, record) {
     return json(response, set.filter((flag) => remote || flag.metadata.evaluationMode === 'local'));
   }
   if (route === 'stream') return stream(call);
+  if (call.pathname === '/web/v1/configs') return json(response, { target: call.request.url });
   return text(response, 404, 'Not found');
 }
 

@@ -2,7 +2,7 @@
 
 import { close } from './support/report.mjs';
 
-const THEMES = ['engine', 'remote', 'local', 'python', 'keys', 'outages'];
+const THEMES = ['engine', 'offline', 'remote', 'local', 'python', 'browser', 'keys', 'outages'];
 
 const named = process.argv.slice(2);
 for (const theme of named.length ? named : THEMES) {

@@ -34,7 +34,7 @@ export function v1(results) {
  * The same engine with Kotlin's rules where the two differ in ways that a generated case may meet (AE 11).
  *
  * Row 1: a null property with `set is not` and `regex does not match`; row 2: a pattern matches the whole value;
- * rows 3 and 20: text is no number; row 9: empty strings stay in a list; row 29: sets, not lists, are compared by
+ * rows 3 and 20: text is no number; row 9: empty strings stay in a list; row 26: -0 is less than 0; row 29: sets, not lists, are compared by
  * size; rows 31 to 33: a selector walks through members only.
  */
 export class KotlinRuled extends EvaluationEngine {
@@ -56,6 +56,12 @@ export class KotlinRuled extends EvaluationEngine {
     const trimmed = text.trim();
     const number = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(trimmed) ? Number(trimmed) : NaN;
     return Number.isNaN(number) ? undefined : number;
+  }
+
+  comparator(left, op, right) {
+    const areZeros = left === 0 && right === 0;
+    const order = (zero) => (Object.is(zero, -0) ? -1 : 0);
+    return areZeros ? super.comparator(order(left), op, order(right)) : super.comparator(left, op, right);
   }
 
   coerceStringArray(value) {
