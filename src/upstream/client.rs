@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, RETRY_AFTER};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -232,7 +232,8 @@ impl Client {
         let (lease, response) = self
             .respond(origin, outgoing, timer.as_mut(), limits.deadline, request_timeout)
             .await?;
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        detach(&mut parts.headers);
         if is_encoded(&parts.headers) {
             return Err(UpstreamError::Encoded);
         }
@@ -339,7 +340,8 @@ fn is_worth_repeating(result: &Result<Response<Bytes>, UpstreamError>) -> bool {
     }
 }
 
-/// The whole body. One that comes in one piece is not copied.
+/// The whole body, in memory of its own: pieces are parts of the connection's read buffer, which an answer that
+/// is kept for long would keep whole, many times its own size.
 async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, UpstreamError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
@@ -364,5 +366,22 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, UpstreamErro
         }
         all.extend_from_slice(&piece);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    if all.is_empty() {
+        return Ok(Bytes::copy_from_slice(&first));
+    }
+    let spare = all.capacity() - all.len();
+    Ok(if spare > all.len() / 8 {
+        Bytes::copy_from_slice(&all)
+    } else {
+        all.freeze()
+    })
+}
+
+/// Gives every header value memory of its own, for the same reason.
+fn detach(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+        }
+    }
 }

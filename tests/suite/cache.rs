@@ -305,3 +305,27 @@ fn a_body_that_is_compressed_unasked_is_not_relayed_as_it_is() {
         assert_eq!(answer.json()["theme"]["key"], "off");
     }
 }
+
+#[test]
+fn stored_answers_hold_no_more_memory_than_their_own() {
+    // One that keeps the read buffer it came in holds many times its own size.
+    let cloud = FakeUpstream::start();
+    cloud.answer_with(|question, _| serde_json::json!({"theme": {"key": question.user["user_id"]}}));
+    let sidecar = Sidecar::in_front_of(&cloud)
+        .set("cache.max_bytes", "8MiB")
+        .start();
+    let ask = |range: std::ops::Range<u32>| {
+        let mut caller = sidecar.caller();
+        for number in range {
+            assert_eq!(caller.ask(&Ask::about(&format!("u-{number}"))).status, 200);
+        }
+    };
+    ask(0..200);
+    let before = sidecar.metric("process_resident_memory_bytes", &[]);
+    ask(200..4_200);
+    let after = sidecar.metric("process_resident_memory_bytes", &[]);
+    let entries = sidecar.metric("flagside_cache_entries", &[("cache", "vardata")]);
+    assert!(entries >= 4_000.0, "{entries} entries");
+    let grown_mib = (after - before) / 1024.0 / 1024.0;
+    assert!(grown_mib < 10.0, "4000 answers of 100 bytes took {grown_mib} MiB");
+}
