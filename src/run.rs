@@ -2,6 +2,8 @@
 
 mod observer;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

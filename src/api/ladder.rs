@@ -54,6 +54,16 @@ pub struct Climbed {
     pub entry: Option<Arc<Stored>>,
 }
 
+impl Climbed {
+    /// A fresh stored response.
+    fn hit(stored: &Arc<Stored>, now: Instant) -> Self {
+        Self {
+            answer: Answer::stored(stored, Source::Hit, now),
+            entry: Some(Arc::clone(stored)),
+        }
+    }
+}
+
 impl From<Answer> for Climbed {
     fn from(answer: Answer) -> Self {
         Self { answer, entry: None }
@@ -67,8 +77,11 @@ impl Climb {
     /// [`RequestError::NoAnswer`] when every rung failed, [`RequestError::RevokedKey`] when upstream rejected
     /// the key meanwhile.
     pub async fn answer(self: Rc<Self>) -> Result<Climbed, RequestError> {
-        if self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none() {
-            return self.answer_locally().await;
+        let began = tokio::time::Instant::now();
+        let here_first =
+            self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none();
+        if here_first && let Some(climbed) = self.answer_locally(began).await? {
+            return Ok(climbed);
         }
         let now = Instant::now();
         let stored = self.worker.proxy.cache.get(self.question.key);
@@ -79,11 +92,7 @@ impl Climb {
             match stored.freshness(&self.worker.proxy.lifetimes, now) {
                 Freshness::Fresh => {
                     self.count(CacheResult::Hit);
-                    let answer = Answer::stored(stored, Source::Hit, now);
-                    return Ok(Climbed {
-                        answer,
-                        entry: Some(Arc::clone(stored)),
-                    });
+                    return Ok(Climbed::hit(stored, now));
                 }
                 Freshness::WhileRevalidate => {
                     self.count(CacheResult::Stale);
@@ -96,34 +105,38 @@ impl Climb {
         if let Some(answer) = self.rejected(now) {
             return Ok(answer.into());
         }
-        self.ask(stored.as_ref()).await
+        self.ask(stored.as_ref(), began).await
     }
 
     /// Asks upstream and waits: until the answer deadline if there is a stand-in by then, else to the last.
-    async fn ask(self: &Rc<Self>, stored: Option<&Arc<Stored>>) -> Result<Climbed, RequestError> {
+    async fn ask(
+        self: &Rc<Self>,
+        stored: Option<&Arc<Stored>>,
+        began: tokio::time::Instant,
+    ) -> Result<Climbed, RequestError> {
         let proxy = &self.worker.proxy;
-        let began = tokio::time::Instant::now();
         let last = began + proxy.total_deadline;
         let mut next = began + proxy.answer_deadline.min(proxy.total_deadline);
-        let (mut waiter, source) = match self.join() {
-            Ok(joined) => joined,
-            Err(stored) => {
-                let now = Instant::now();
-                let answer = Answer::stored(&stored, Source::Hit, now);
-                return Ok(Climbed {
-                    answer,
-                    entry: Some(stored),
-                });
-            }
-        };
-        self.count(match (source, self.question.bypass) {
-            (_, true) => CacheResult::Bypass,
-            (Source::Coalesced, _) => CacheResult::Coalesced,
-            _ => CacheResult::Miss,
+        let mut place = self.join();
+        self.count(match &place {
+            Err(_) => CacheResult::Hit,
+            Ok(_) if self.question.bypass => CacheResult::Bypass,
+            Ok((_, Source::Coalesced)) => CacheResult::Coalesced,
+            Ok(_) => CacheResult::Miss,
         });
+        let mut has_died = false;
         loop {
+            let (waiter, source) = match &mut place {
+                Ok((waiter, source)) => (waiter, *source),
+                Err(stored) => return Ok(Climbed::hit(stored, Instant::now())),
+            };
             match timeout_at(next, waiter.landed()).await {
                 Ok(Some(landed)) => return self.land(landed, source, stored),
+                // It died with the worker that ran it, which may have drained before this one. Once is bad luck.
+                Ok(None) if !has_died => {
+                    has_died = true;
+                    place = self.join();
+                }
                 Ok(None) => return self.stand_in(stored, None).ok_or(RequestError::NoAnswer),
                 Err(_) => {
                     if let Some(answer) = self.stand_in(stored, None) {
@@ -217,7 +230,8 @@ impl Climb {
             return Some(self.stale(stored, Source::StaleError, now));
         }
         let kept = stored.filter(|_| freshness == Some(Freshness::LastResort));
-        if self.environment.evaluation != Evaluation::Off
+        // Handing out synced flags evaluates nothing.
+        if (self.environment.evaluation != Evaluation::Off || self.question.flag_route)
             && let Some(answer) = amplitude::local(self, kept, upstream)
         {
             return Some(answer.into());
@@ -226,41 +240,69 @@ impl Climb {
     }
 
     /// `evaluation: local` and environments without upstream: computed here, first and always. Only a key
-    /// that nothing is known of waits for one sync, which is also what proves it.
-    async fn answer_locally(self: &Rc<Self>) -> Result<Climbed, RequestError> {
-        if let Some(answer) = self
-            .may_answer()
-            .then(|| amplitude::local(self, None, None))
-            .flatten()
-        {
-            return Ok(answer.into());
+    /// that nothing is known of waits for one sync, which is also what proves it. `None`: a set of flags
+    /// that is not synced, so that only upstream has it.
+    async fn answer_locally(
+        self: &Rc<Self>,
+        began: tokio::time::Instant,
+    ) -> Result<Option<Climbed>, RequestError> {
+        let computed = self.computed();
+        if self.environment.origins.is_none() {
+            return computed.map(Some).ok_or(RequestError::NoAnswer);
+        }
+        if computed.is_some() {
+            if self.known().is_none() {
+                // The flags file answers meanwhile; what is synced will come before it.
+                let _ = self.prove();
+            }
+            return Ok(computed);
         }
         if let Some(answer) = self.rejected(Instant::now()) {
-            return Ok(answer.into());
+            return Ok(Some(answer.into()));
         }
-        if self.environment.origins.is_none() {
-            return Err(RequestError::NoAnswer);
+        let is_synced = self
+            .known()
+            .is_some_and(|deployment| deployment.flags().evaluation().is_some());
+        let may_be_synced = !self.question.flag_route || self.question.flags_mode.is_some();
+        if !is_synced && may_be_synced {
+            let last = began + self.worker.proxy.total_deadline;
+            match timeout_at(last, self.prove().landed()).await {
+                Ok(Some(Landed::Relayed(relayed))) => {
+                    return Ok(Some(Answer::relayed(&relayed, Source::Passthrough).into()));
+                }
+                Ok(Some(Landed::Revoked)) => return Err(RequestError::RevokedKey),
+                _ => {}
+            }
+            if let Some(climbed) = self.computed() {
+                return Ok(Some(climbed));
+            }
         }
+        if self.question.flag_route {
+            Ok(None)
+        } else {
+            Err(RequestError::NoAnswer)
+        }
+    }
+
+    /// What can be computed here without looking at what is stored, if this key may have it.
+    fn computed(&self) -> Option<Climbed> {
+        let answer = self
+            .may_answer()
+            .then(|| amplitude::local(self, None, None))
+            .flatten();
+        answer.map(Climbed::from)
+    }
+
+    /// Syncs the flags of this key once in the background, unless somebody does already.
+    fn prove(self: &Rc<Self>) -> Waiter<Landed> {
         let proxy = &self.worker.proxy;
         let key = proxy.sync_key(&self.environment, &self.deployment_key);
-        let mut waiter = match proxy.flights.join((key, 0)) {
+        match proxy.flights.join((key, 0)) {
             Joined::Waits(waiter) => waiter,
             Joined::Leads(flight, waiter) => {
                 let climb = Rc::clone(self);
                 task::detach(async move { flight.land(amplitude::prove(&climb).await) });
                 waiter
-            }
-        };
-        let last = tokio::time::Instant::now() + proxy.total_deadline;
-        match timeout_at(last, waiter.landed()).await {
-            Ok(Some(Landed::Relayed(relayed))) => Ok(Answer::relayed(&relayed, Source::Passthrough).into()),
-            Ok(Some(Landed::Revoked)) => Err(RequestError::RevokedKey),
-            _ => {
-                let answer = self
-                    .may_answer()
-                    .then(|| amplitude::local(self, None, None))
-                    .flatten();
-                answer.map(Climbed::from).ok_or(RequestError::NoAnswer)
             }
         }
     }

@@ -109,6 +109,12 @@ impl<T> Flight<T> {
         (Self { place: None, sender }, Waiter(receiver))
     }
 
+    /// How many would learn of its end now, the table's own place included.
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// Ends the flight: it leaves the table, then every waiter gets `brought`.
     pub fn land(mut self, brought: T) {
         self.leave();

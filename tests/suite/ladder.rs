@@ -263,6 +263,51 @@ fn in_local_mode_no_question_reaches_upstream() {
 }
 
 #[test]
+fn in_local_mode_flags_that_are_not_synced_come_from_upstream() {
+    let cloud = FakeUpstream::start();
+    let keys = format!("    deployment_keys: [{KEY}]\n");
+    let sidecar = Sidecar::alone()
+        .config(&(environment(&cloud, "local") + &keys))
+        .start();
+    sidecar.wait_for_syncs(1);
+    assert_eq!(sidecar.ask(&Ask::flags()).source(), "local");
+    let web = Ask::sdk_get(PRO).to("/sdk/v2/flags?delivery_method=web");
+    for source in ["miss", "hit"] {
+        let answer = sidecar.ask(&web);
+        assert_eq!((answer.status, answer.source()), (200, source), "{answer:?}");
+    }
+}
+
+#[test]
+fn in_local_mode_the_flags_of_an_unknown_key_come_before_the_flags_file() {
+    let cloud = FakeUpstream::start();
+    let settings = Sidecar::alone();
+    let path = settings.file("bootstrap.json", &flags::flags(7).to_string());
+    let sidecar = settings
+        .config(&(environment(&cloud, "local") + &format!("    bootstrap_file: {path}\n")))
+        .start();
+    let first = sidecar.ask(&Ask::sdk_get(PRO));
+    assert_eq!((first.status, first.source()), (200, "local"), "{first:?}");
+    eventually("the synced flags", || {
+        let answer = sidecar.ask(&Ask::sdk_get(PRO));
+        assert_eq!(answer.source(), "local", "{answer:?}");
+        (answer.json()["theme"]["payload"]["version"] == 1).then_some(())
+    });
+    assert_eq!(cloud.count(Route::Vardata), 0);
+}
+
+#[test]
+fn a_switched_off_evaluation_still_hands_out_synced_flags() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::alone().config(&environment(&cloud, "off")).start();
+    sidecar.ask(&Ask::about("somebody"));
+    sidecar.wait_for_syncs(1);
+    cloud.go_down();
+    let answer = sidecar.ask(&Ask::flags());
+    assert_eq!((answer.status, answer.source()), (200, "local"), "{answer:?}");
+}
+
+#[test]
 fn a_switched_off_evaluation_never_answers() {
     let cloud = FakeUpstream::start();
     let sidecar = Sidecar::alone().config(&environment(&cloud, "off")).start();

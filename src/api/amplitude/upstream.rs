@@ -147,16 +147,12 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     let proxy = &climb.worker.proxy;
     let began = proxy.deployments.begin();
     let asked_at = Instant::now();
-    // Epoch before flags: an answer is never taken for newer than it is.
-    let epoch = climb
-        .deployment
-        .as_ref()
-        .map_or(0, |deployment| deployment.epoch());
-    let definitions = climb.deployment.as_ref().and_then(|deployment| {
-        deployment
-            .flags()
-            .evaluation()
-            .map(|data| Arc::clone(&data.definitions))
+    // Epoch before flags: an answer is never taken for newer than it is. A key that is not known yet begins at 0.
+    let known = climb.known();
+    let epoch = known.as_ref().map_or(0, |deployment| deployment.epoch());
+    let definitions = known.as_ref().and_then(|deployment| {
+        let flags = deployment.flags();
+        flags.evaluation().map(|data| Arc::clone(&data.definitions))
     });
     let deadline = tokio::time::Instant::now() + proxy.total_deadline;
     let judged = ask(
