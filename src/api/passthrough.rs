@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RET
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::key::question::Forward;
 use crate::key::{Asked, DeploymentKey, Unreadable, authorization};
@@ -55,15 +56,18 @@ pub(super) async fn relay(
     };
     let head = *request.method() == Method::HEAD;
     let request = forwarded(request, path, worker.proxy.max_body);
-    let deadline = match route {
-        Route::Stream => STREAM_HEAD_DEADLINE.min(worker.proxy.total_deadline),
-        _ => worker.proxy.total_deadline,
-    };
-    let relayed = worker
+    let deadline = worker.proxy.total_deadline;
+    let relaying = worker
         .client
-        .relay(origin, &origins.stray_gate, operation, request, deadline)
-        .await;
-    let response = relayed.map_err(|_| none)?;
+        .relay(origin, &origins.stray_gate, operation, request, deadline);
+    let relayed = match route {
+        // The short clock is ours alone: when it runs out the exchange is dropped, which no breaker counts.
+        Route::Stream => timeout(STREAM_HEAD_DEADLINE, relaying).await.ok(),
+        _ => Some(relaying.await),
+    };
+    let Some(Ok(response)) = relayed else {
+        return Err(none);
+    };
     let status = response.status();
     // A rejected key is the client's to hear of; everything else means: poll instead.
     if route == Route::Stream && !status.is_success() && !matches!(status.as_u16(), 400 | 401 | 403) {
@@ -82,7 +86,7 @@ pub(super) async fn relay(
         Response::from_parts(parts, AnswerBody::Full(None))
     } else {
         match route {
-            Route::Stream => {
+            Route::Stream if status.is_success() => {
                 let stop = worker.draining.clone();
                 response.map(|body| AnswerBody::Events(Box::new(Events::new(body, stop))))
             }
@@ -158,19 +162,21 @@ pub(super) async fn unreadable(
         return Err(refused);
     };
     let began = proxy.deployments.begin();
-    let deadline = tokio::time::Instant::now() + proxy.answer_deadline.min(proxy.total_deadline);
     let forward = Forward::verbatim(asked);
     // An unreadable flags request may be a probe with `eval_mode`, which says nothing of the key.
     let evaluates = !matches!(asked.route, Route::FlagsV1 | Route::FlagsV2);
-    let judged = amplitude::ask(
+    let asking = amplitude::ask(
         worker,
         environment,
         &origins.stray_gate,
         asked.route,
         &forward,
-        deadline,
-    )
-    .await;
+        tokio::time::Instant::now() + proxy.total_deadline,
+    );
+    // Being later than this is no fault of upstream's (design 5): the exchange is dropped, no breaker counts it.
+    let Ok(judged) = timeout(proxy.answer_deadline, asking).await else {
+        return Err(refused);
+    };
     match judged {
         Judged::Answer(response) => {
             if evaluates {

@@ -255,6 +255,22 @@ fn a_silent_stream_is_given_up_in_time_for_the_client_to_poll() {
 }
 
 #[test]
+fn our_short_clocks_open_no_breaker() {
+    let cloud = FakeUpstream::start();
+    let settings = Sidecar::in_front_of(&cloud).set("upstream.circuit.failures", "1");
+    let sidecar = settings.set("answer_deadline", "100ms").start();
+    cloud.fail_on(Route::Stream, Fault::Hang);
+    cloud.fail_times(Route::Vardata, Fault::Hang, 1);
+    let unreadable = Ask::sdk_get("this is no user");
+    assert_eq!(sidecar.ask(&unreadable).status, 400);
+    assert_eq!(sidecar.ask(&Ask::get("/sdk/stream/v1/flags")).status, 501);
+    cloud.wait_for(Route::Stream, 1);
+    cloud.wait_for(Route::Vardata, 1);
+    let answer = sidecar.ask(&Ask::about("u"));
+    assert_eq!((answer.status, answer.source()), (200, "miss"), "{answer:?}");
+}
+
+#[test]
 fn a_failed_relay_is_an_error_of_ours() {
     let cloud = FakeUpstream::start();
     let sidecar = Sidecar::start(&cloud);
