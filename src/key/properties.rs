@@ -208,3 +208,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_blank_body_is_the_empty_user_of_any_length() {
+    let deployment_key = DeploymentKey::new(b"k").unwrap();
+    let headers = HeaderMap::new();
+    let ask = |body: &'static str| {
+        let asked = Asked {
+            route: Route::VardataV2,
+            path: "/sdk/v2/vardata",
+            query: None,
+            post: true,
+            headers: &headers,
+            body: &Bytes::from_static(body.as_bytes()),
+            deployment_key: &deployment_key,
+            environment: "main",
+            ignore_query: &[],
+        };
+        Question::vardata(&asked, &KEYER).unwrap()
+    };
+    let empty = ask("{}");
+    for blank in ["", " ", "  ", "\r\n", "\n\n\n"] {
+        let question = ask(blank);
+        assert_eq!(question.key, empty.key, "{blank:?}");
+        assert_eq!(&question.user[..], b"{}", "{blank:?}: the engine reads it");
+        assert_eq!(
+            &question.forward.body[..],
+            b"{}",
+            "{blank:?}: equal keys ask upstream the same"
+        );
+    }
+}

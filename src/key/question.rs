@@ -137,8 +137,8 @@ impl Question {
         };
         let user = read_user(asked, source, &parameters, &headers)?;
         let effective = match &user.text {
-            // Blank bodies are read as an empty object, which is not their own text.
-            Cow::Borrowed(text) if source == Source::Body && **text == *asked.body => asked.body.clone(),
+            // The body itself, that is: a blank one is read as another text, of any length.
+            Cow::Borrowed(text) if text.as_ptr() == asked.body.as_ptr() => asked.body.clone(),
             text => Bytes::copy_from_slice(text),
         };
         let mut encoding = Encoding::with_capacity(user.canonical.len() + 256);
@@ -150,13 +150,7 @@ impl Question {
         encoding.part(headers.exposure_track());
         headers.encode_unknown(&mut encoding, source != Source::Header);
         drop(user);
-        let body = place_user(
-            asked,
-            from_header || source == Source::Body,
-            &effective,
-            &mut parameters,
-            &mut headers,
-        );
+        let body = place_user(asked, &effective, &mut parameters, &mut headers);
         Ok(Self {
             key: keyer.key(&encoding),
             user: effective,
@@ -304,32 +298,26 @@ fn read_user<'a>(
 /// Puts the user where upstream documents it, if parts of it came elsewhere. Returns the body.
 fn place_user(
     asked: &Asked<'_>,
-    is_sdk: bool,
     effective: &Bytes,
     parameters: &mut Parameters<'_>,
     headers: &mut Headers,
 ) -> Bytes {
-    let body = if asked.post {
-        asked.body.clone()
-    } else {
-        Bytes::new()
-    };
-    if !is_sdk {
-        return body;
+    if !asked.post && asked.route == Route::VardataV1 {
+        return Bytes::new();
     }
     let moved = [
         parameters.user_id.take(),
         parameters.device_id.take(),
         parameters.context.take(),
     ];
-    if moved.iter().all(Option::is_none) {
-        return body;
-    }
     if asked.post {
+        // The client's own body, unless it was blank or the query had a part of the user.
         return effective.clone();
     }
-    headers.user = HeaderValue::from_str(&base64::encode(effective)).ok();
-    body
+    if moved.iter().any(Option::is_some) {
+        headers.user = HeaderValue::from_str(&base64::encode(effective)).ok();
+    }
+    Bytes::new()
 }
 
 fn encode_identity(encoding: &mut Encoding, asked: &Asked<'_>) {
