@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
 use crate::config::{self, Evaluation};
-use crate::metrics::{Operation, Outcome, SyncMetrics};
+use crate::metrics::{Operation, SyncMetrics};
 use crate::store::{Deployment, FlagData};
 use crate::upstream::{Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
 
@@ -65,7 +65,7 @@ impl Origins {
             .await;
         let elsewhere = match &first {
             Ok(response) => response.status() == StatusCode::NOT_FOUND,
-            Err(error) => matches!(error.outcome(), Outcome::Connect | Outcome::Dns | Outcome::Tls),
+            Err(error) => error.is_unreachable(),
         };
         match again.filter(|_| elsewhere) {
             Some(request) => {

@@ -117,6 +117,19 @@ impl UpstreamError {
         matches!(self, Self::Connect(_) | Self::Reset(_))
     }
 
+    /// Whether there was nobody to ask: another host with the same data has a chance.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Dns(_)
+                | Self::Connect(_)
+                | Self::Tls(_)
+                | Self::Timeout(Phase::Connect)
+                | Self::CircuitOpen
+        )
+    }
+
     /// Whose breaker counts this failure.
     pub(super) const fn blame(&self) -> Blame {
         match self {

@@ -360,3 +360,28 @@ fn a_flag_that_cannot_be_read_fails_no_other() {
     let status = sidecar.status().to_string();
     assert!(status.contains("\"bad\""), "the status names it: {status}");
 }
+
+#[test]
+fn flags_come_from_the_evaluation_host_while_the_flags_host_is_gone() {
+    let cloud = FakeUpstream::start();
+    let gone = FakeUpstream::start();
+    gone.go_down();
+    let url = cloud.url();
+    let sidecar = Sidecar::alone()
+        .config(&format!(
+            "environments:\n  - name: main\n    urls:\n      eval: {url}\n      flags: {}\n      stream: {url}\n      cohort: {url}\n",
+            gone.url()
+        ))
+        .set("upstream.circuit.failures", "1")
+        .set("upstream.circuit.open_for", "10m")
+        .start();
+    for flag in ["theme", "banner", "checkout"] {
+        let answer = sidecar.ask(&Ask::get(&format!("/sdk/v2/flags?flag_keys={flag}")));
+        assert_eq!(
+            (answer.status, answer.source()),
+            (200, "miss"),
+            "{flag}: {answer:?}"
+        );
+    }
+    sidecar.wait_for_syncs(1);
+}
