@@ -272,6 +272,8 @@ impl Cors {
             return;
         }
         headers.append(VARY, HeaderValue::from_static("Origin"));
+        // What upstream allows is for its own pages' sake: here the list decides.
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         if let Some(listed) = self.origins.iter().find(|listed| listed.as_bytes() == origin) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, listed.clone());
         }
@@ -289,12 +291,32 @@ pub enum AnswerBody {
     Events(Box<Events>),
 }
 
-/// Server-sent events relayed from upstream. When the proxy drains they end with a comment, so that the
-/// client reconnects elsewhere (OPS 7.3).
+/// Server-sent events relayed from upstream. When the proxy drains they end, with a comment if no event is
+/// half sent, so that the client reconnects elsewhere (OPS 7.3).
 pub struct Events {
     body: RelayBody,
     stop: Pin<Box<dyn Future<Output = ()>>>,
+    place: Place,
     ended: bool,
+}
+
+/// Where a stream of events stands: line ends at the end of what has passed, two at most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Place(usize);
+
+impl Place {
+    /// Between events: nothing has passed yet, or a blank line.
+    const BETWEEN: Self = Self(2);
+
+    fn pass(&mut self, bytes: &[u8]) {
+        let is_text = |byte: &u8| !matches!(byte, b'\n' | b'\r');
+        let (before, tail) = match bytes.iter().rposition(is_text) {
+            Some(last) => (0, bytes.get(last..).unwrap_or_default()),
+            None => (self.0, bytes),
+        };
+        let line_ends = tail.iter().filter(|byte| **byte == b'\n').count();
+        self.0 = (before + line_ends).min(2);
+    }
 }
 
 impl fmt::Debug for Events {
@@ -312,6 +334,7 @@ impl Events {
         Self {
             body,
             stop: Box::pin(async move { stop.requested().await }),
+            place: Place::BETWEEN,
             ended: false,
         }
     }
@@ -325,9 +348,17 @@ impl Events {
         }
         if self.stop.as_mut().poll(cx).is_ready() {
             self.ended = true;
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": draining\n\n")))));
+            // In the middle of an event a comment would become part of it.
+            let comment = Bytes::from_static(b": draining\n\n");
+            return Poll::Ready((self.place == Place::BETWEEN).then(|| Ok(Frame::data(comment))));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(bytes) = frame.data_ref()
+        {
+            self.place.pass(bytes);
+        }
+        polled
     }
 }
 
@@ -367,6 +398,48 @@ impl Body for AnswerBody {
             Self::Full(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
             Self::Stream(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_over_at_a_blank_line_however_the_pieces_fall() {
+        for (pieces, between) in [
+            (&[][..], true),
+            (&["data: 1\n\n"], true),
+            (&["data: 1\n"], false),
+            (&["data: 1\n", "\n"], true),
+            (&["data: 1\r\n\r\n"], true),
+            (&["data: 1\r\n\r", "\n"], true),
+            (&["data: 1\n\nda"], false),
+            (&["data: 1\n\n", "d", "ata: 2\n", "\n\n"], true),
+            (&["", "data: 1\n\n", ""], true),
+        ] {
+            let mut place = Place::BETWEEN;
+            for piece in pieces {
+                place.pass(piece.as_bytes());
+            }
+            assert_eq!(place == Place::BETWEEN, between, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn only_listed_origins_may_read_what_upstream_lets_everybody_read() {
+        let cors = Cors::new(&["https://shop.example".to_owned()]);
+        for (origin, wanted) in [
+            ("https://shop.example", Some("https://shop.example")),
+            ("https://other.example", None),
+        ] {
+            let mut response = Response::new(());
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            cors.mark(&mut response, origin.as_bytes());
+            let allowed = response.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN);
+            assert_eq!(allowed.map(|value| value.to_str().unwrap()), wanted, "{origin}");
         }
     }
 }
