@@ -137,19 +137,30 @@ impl Worker {
         {
             return Responding::Ready(Some(response));
         }
-        let worker = Rc::clone(self);
-        Responding::Later(Box::pin(async move {
-            worker.respond_later(request.map(Arriving::Stream), began).await
-        }))
+        let counted = self.count(&request, began);
+        let request = request.map(Arriving::Stream);
+        Responding::Later(Box::pin(Rc::clone(self).respond_later(request, counted)))
     }
 
     /// Answers a request that has been read whole and that [`Self::recall_plain`] has no answer for.
-    pub async fn respond_whole(self: &Rc<Self>, request: Request<Bytes>) -> Response<AnswerBody> {
-        let began = Instant::now();
+    pub fn respond_whole(
+        self: &Rc<Self>,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Response<AnswerBody>> + use<> {
         self.metrics.started();
-        Rc::clone(self)
-            .respond_later(request.map(Arriving::Whole), began)
-            .await
+        let counted = self.count(&request, Instant::now());
+        Rc::clone(self).respond_later(request.map(Arriving::Whole), counted)
+    }
+
+    /// What counts a request that has begun, even if its response is never asked for.
+    fn count<B>(self: &Rc<Self>, request: &Request<B>, began: Instant) -> Aborted {
+        Aborted {
+            worker: Rc::clone(self),
+            route: Target::of(request.uri().path(), &self.proxy.path_prefix).route,
+            method: metrics::Method::from_http(request.method()),
+            began,
+            armed: true,
+        }
     }
 
     /// Appends the value of a `Date` header.
@@ -230,17 +241,10 @@ impl Worker {
     async fn respond_later(
         self: Rc<Self>,
         request: Request<Arriving>,
-        began: Instant,
+        counted: Aborted,
     ) -> Response<AnswerBody> {
+        let (route, began) = (counted.route, counted.began);
         let target = Target::of(request.uri().path(), &self.proxy.path_prefix);
-        let route = target.route;
-        let counted = Aborted {
-            worker: &self,
-            route,
-            method: request.method().clone(),
-            began,
-            armed: true,
-        };
         let method = request.method().clone();
         let version = request.version();
         let path = target.path.into_owned();
@@ -436,28 +440,27 @@ impl Worker {
     }
 }
 
-/// Counts a request whose client went away before it was answered as 499.
-struct Aborted<'w> {
-    worker: &'w Worker,
+/// Counts a request whose client went away before it was answered as 499, also before it was looked at.
+struct Aborted {
+    worker: Rc<Worker>,
     route: Route,
-    method: Method,
+    method: metrics::Method,
     began: Instant,
     armed: bool,
 }
 
-impl Aborted<'_> {
+impl Aborted {
     fn disarm(mut self) {
         self.armed = false;
     }
 }
 
-impl Drop for Aborted<'_> {
+impl Drop for Aborted {
     fn drop(&mut self) {
         if self.armed {
-            let method = metrics::Method::from_http(&self.method);
             self.worker.metrics.answered(
                 self.route,
-                method,
+                self.method,
                 Code::C499,
                 Source::None,
                 self.began.elapsed(),

@@ -49,7 +49,8 @@ pub struct Watch {
     since: Cell<Ticks>,
     /// HTTP/2 has frames between requests: only its silence counts.
     http2: Cell<bool>,
-    first: Cell<bool>,
+    /// Whether nothing has been read from it yet.
+    unused: Cell<bool>,
     /// The request at hand is framed in two ways at once.
     ambiguous: Cell<bool>,
     end: Cell<End>,
@@ -74,7 +75,7 @@ impl Watch {
             reading: Cell::new(false),
             since: Cell::new(clock.get()),
             http2: Cell::new(false),
-            first: Cell::new(true),
+            unused: Cell::new(true),
             ambiguous: Cell::new(false),
             end: Cell::new(End::Open),
             waker: RefCell::default(),
@@ -85,7 +86,7 @@ impl Watch {
     /// Bytes have come.
     #[inline]
     pub(super) fn read(&self) {
-        self.first.set(false);
+        self.unused.set(false);
         if self.busy.get() == 0 && !self.reading.get() && !self.http2.get() {
             self.reading.set(true);
             self.since.set(self.clock.get());
@@ -132,7 +133,7 @@ impl Watch {
     pub(super) fn must_end(&self, is_idle: bool) -> bool {
         match self.end.get() {
             End::Open => false,
-            End::Graceful => is_idle && !self.first.get(),
+            End::Graceful => is_idle && !self.unused.get(),
             End::Now => true,
         }
     }
@@ -292,6 +293,14 @@ impl Watches {
         }
     }
 
+    /// Ends the connections that have sent nothing at all: nobody waits for them.
+    pub fn end_unused(&self) {
+        let all: Vec<_> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
+        for watch in all.into_iter().filter(|watch| watch.unused.get()) {
+            watch.end(End::Now);
+        }
+    }
+
     /// Whether connections are being ended.
     #[must_use]
     pub fn is_finishing(&self) -> bool {
@@ -316,7 +325,7 @@ async fn drive<C: Future>(mut connection: Pin<&mut C>, watch: &Watch, shut_down:
         match watch.end.get() {
             End::Now => return Poll::Ready(()),
             // One that has sent nothing yet is told once it has: its first request is answered.
-            End::Graceful if !told && !watch.first.get() => {
+            End::Graceful if !told && !watch.unused.get() => {
                 told = true;
                 shut_down(connection.as_mut());
             }

@@ -21,6 +21,11 @@ use super::connection::{TICK, Watches};
 /// Pause after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a worker that is closing looks whether it is done.
+const CLOSING_LOOK: Duration = Duration::from_millis(5);
+/// How long a connection may have been opened, and its request be under way, when the listeners close.
+const UNUSED_GRACE: Duration = Duration::from_millis(500);
+
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -113,6 +118,7 @@ async fn run(setup: Setup) -> Ended {
                 finishing_since = Some(Instant::now());
                 watches.finish();
             }
+            () = tokio::time::sleep(CLOSING_LOOK), if finishing_since.is_some() => {}
             _ = ticks.tick() => {
                 let now = Instant::now();
                 setup.metrics.beat(now.saturating_duration_since(due));
@@ -127,7 +133,9 @@ async fn run(setup: Setup) -> Ended {
             if watches.open() == 0 || since.elapsed() >= setup.drain_timeout {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            if since.elapsed() >= UNUSED_GRACE {
+                watches.end_unused();
+            }
         }
     }
     for task in accepting {

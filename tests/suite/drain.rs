@@ -21,6 +21,17 @@ fn an_idle_program_stops_at_once() {
 }
 
 #[test]
+fn a_connection_that_never_said_a_word_does_not_hold_up_the_stop() {
+    let cloud = FakeUpstream::start();
+    let mut sidecar = Sidecar::in_front_of(&cloud).set("drain.timeout", "60s").start();
+    let silent = TcpStream::connect(sidecar.data()).unwrap();
+    sidecar.wait_for_metric("flagside_http_connections", &[("listener", "data")], 1.0);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.wait_exit(SOON), 0);
+    drop(silent);
+}
+
+#[test]
 fn requests_under_way_are_finished() {
     let cloud = FakeUpstream::start();
     let mut sidecar = Sidecar::in_front_of(&cloud).patient().start();
