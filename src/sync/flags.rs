@@ -13,6 +13,7 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::config;
+use crate::evaluate::amplitude::ProblemKind;
 use crate::key::DeploymentKey;
 use crate::metrics::{Refresh, SyncSource};
 use crate::store::{Accepted, Deployment, Deployments, FlagData, Flags};
@@ -204,6 +205,14 @@ fn read(
         return Ok(Fetched::Unchanged);
     }
     let mut data = FlagData::compile(body).map_err(|error| SyncError::of(error.to_string(), None))?;
+    // One bad flag is that flag's affair. An array of nothing else is no flag set, and takes no good one's place.
+    let mut problems = data.set.problems().iter().peekable();
+    if data.set.is_empty()
+        && problems.peek().is_some()
+        && problems.all(|it| it.kind == ProblemKind::Malformed)
+    {
+        return Err(SyncError::of("none of the flags can be read", None));
+    }
     data.upstream_etag = etag;
     Ok(Fetched::Changed(Arc::new(data)))
 }

@@ -103,6 +103,9 @@ fn the_flags_survive_an_outage_of_the_flags_route() {
     for fault in [
         Fault::body("{}"),
         Fault::body("[]x"),
+        Fault::body(r#"["theme"]"#),
+        Fault::body(r#"[{"error":"unwell"}]"#),
+        Fault::body(r#"[{"key":"theme"}]"#),
         Fault::html(),
         Fault::status(500),
         Fault::throttled(1),
