@@ -94,7 +94,7 @@ nobody_notices! {
     refused reset_at_accept reset_after_the_request closed_without_an_answer accepted_and_never_read never_accepted
     accept_queue_full never_answered stalled_after_the_head stalled_in_the_body a_byte_at_a_time late length_too_long
     length_too_short chunks_cut_off chunks_malformed not_http half_a_head html not_json empty_body null wrong_shape
-    wrong_members too_large redirect not_found no_content throttled request_timeout misdirected internal_error
+    wrong_members error_in_a_200 too_large redirect not_found no_content throttled request_timeout misdirected internal_error
     bad_gateway unavailable gateway_timeout
 }
 

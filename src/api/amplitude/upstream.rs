@@ -14,7 +14,7 @@ use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::Climb;
 use crate::api::request_id;
 use crate::cache::Stored;
-use crate::evaluate::json::{Document, Kind};
+use crate::evaluate::json::{Document, Kind, Value};
 use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
@@ -61,18 +61,26 @@ pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> 
     }
 }
 
+/// Members of which a variant has at least one, if it has any (API 3.6).
+const VARIANT_MEMBERS: [&str; 4] = ["key", "value", "payload", "metadata"];
+
 /// Whether `body` is what was asked for: an object of variants, or an array of flags. What is in those is
-/// upstream's own affair.
+/// upstream's own affair; but `{"error": {"code": 503}}` holds no variant, whatever its status says.
 fn is_shaped(body: &[u8], wanted: Kind) -> bool {
     let Ok(document) = Document::parse(body, ANSWER_DEPTH_MAX) else {
         return false;
     };
     let root = document.root();
     root.kind() == wanted
-        && root.members().all(|(_, variant)| variant.kind() == Kind::Object)
+        && root.members().all(|(_, variant)| is_variant(variant))
         && root
             .elements()
             .all(|flag| flag.kind() == Kind::Object && flag.get("key").is_some())
+}
+
+fn is_variant(value: Value<'_>) -> bool {
+    value.kind() == Kind::Object
+        && (value.members().next().is_none() || VARIANT_MEMBERS.iter().any(|name| value.get(name).is_some()))
 }
 
 fn relay(response: Response<Bytes>) -> Relayed {

@@ -69,6 +69,9 @@ pub const OUTAGES: &[Outage] = &[
         cloud.fail(Fault::body(r#"{"theme":"on"}"#));
         cloud.fail_on(Route::Flags, Fault::body(r#"["theme"]"#));
     }),
+    loud("error_in_a_200", |cloud| {
+        cloud.fail(Fault::body(r#"{"error":{"code":503,"message":"unwell"}}"#));
+    }),
     loud("too_large", |cloud| cloud.fail(Fault::Huge(9 << 20))),
     loud("redirect", |cloud| {
         cloud.fail(Fault::redirect(302, "http://127.0.0.1:9/elsewhere"))
