@@ -51,6 +51,7 @@ export async function run() {
   await check('200 identical misses at once are one upstream request', () => crowd(cloud, proxy));
   await check('200 identical misses of a key that nobody used before are one upstream request', () =>
     crowd(cloud, proxy, 'server-crowd'));
+  await check('a flag change reaches users whose answers are stored', () => changed(cloud));
   await check('flagside ends well', () => proxy.stop());
   cloud.stop();
 }
@@ -128,4 +129,17 @@ async function crowd(cloud, proxy, key = KEY) {
   same(await cloud.count(), 1, 'upstream requests');
   await cloud.setDelay(0);
   await eventually('a hit', async () => (await send(proxy.url, question(key, somebody))).isHit);
+}
+
+async function changed(cloud) {
+  const proxy = await startBefore(cloud, '--set', 'sync.flags_interval=1s');
+  const people = Array.from({ length: 10 }, (_, number) => user(number));
+  const ask = (somebody) => send(proxy.url, question('server-changed', somebody));
+  for (const somebody of people) await ask(somebody);
+  await eventually('a hit', async () => (await ask(people[0])).isHit);
+  await cloud.setFlags(flags(2));
+  await eventually('version 2', async () => (await ask(people[0])).json().theme.payload?.version === 2, 5);
+  for (const somebody of people) same((await ask(somebody)).json(), v2(evaluate(flags(2), somebody)), somebody.user_id);
+  await cloud.setFlags(flags());
+  await proxy.stop();
 }

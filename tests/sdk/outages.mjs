@@ -12,6 +12,9 @@ const LANES = 3;
 const SLOWEST = 1000;
 const KEY = 'server-outage';
 
+/** Outages in which a flags request is answered 200, or with a refusal. */
+const BAD_FLAGS = ['empty', 'null', 'the wrong shape', 'wrong members', 'an error in a 200', 'an error page', 'broken JSON', 'truncated', 'answering 404'];
+
 /** The ways in which a user is asked about in an outage. */
 const WAYS = [
   { shape: v2, keys: undefined, ask: (somebody) => question(KEY, somebody) },
@@ -81,16 +84,56 @@ async function recovery(cloud, proxy) {
   same(answer.json(), v2(evaluate(flags(2), user(5000))), 'after the outage');
 }
 
-export async function run() {
-  chapter(`Outages: ${outages.length} kinds, default settings, seen and unseen users`);
-  const waiting = [...outages];
+// Does `task` for all items, a few at a time.
+async function each(items, task) {
+  const waiting = [...items];
   const lane = async () => {
-    for (let fault = waiting.shift(); fault; fault = waiting.shift()) {
-      const kind = fault;
-      await check(`nobody notices that the cloud is ${kind}`, () => outage(kind));
-    }
+    while (waiting.length) await task(waiting.shift());
   };
   await Promise.all(Array.from({ length: LANES }, lane));
+}
+
+// The outage lasts over polls of the flags, which are as bad as the rest.
+async function polled(fault) {
+  const cloud = await startCloud();
+  const proxy = await startBefore(cloud, '--set', 'sync.flags_interval=1s');
+  await send(proxy.url, question(KEY, user(0)));
+  await eventually('the first sync', async () => (await cloud.count('flags')) >= 2);
+  await cloud.fail(fault);
+  await cloud.takeAsked();
+  await eventually('a poll', async () => (await cloud.count('flags')) > 0);
+  await new Promise((resolve) => { setTimeout(resolve, 200); });
+  const somebody = user(1);
+  const answer = await send(proxy.url, question(KEY, somebody));
+  same([answer.status, answer.json()], [200, v2(evaluate(flags(), somebody))]);
+  await proxy.stop();
+  cloud.stop();
+}
+
+async function crowds() {
+  const cloud = await startCloud();
+  const proxy = await startBefore(cloud);
+  await send(proxy.url, question(KEY, user(0)));
+  await eventually('the first sync', async () => (await cloud.count('flags')) > 0);
+  await cloud.fail('hanging');
+  await cloud.takeAsked();
+  const people = Array.from({ length: 500 }, (_, at) => user(at < 300 ? 1000 + at : 9999));
+  const answers = await Promise.all(people.map((somebody) => send(proxy.url, question(KEY, somebody))));
+  answers.forEach((answer, at) => same([answer.status, answer.json()], [200, v2(evaluate(flags(), people[at]))]));
+  const slowest = Math.round(Math.max(...answers.map(({ took }) => took)));
+  const asked = await cloud.count();
+  expect(asked <= 301, `${asked} upstream requests for 301 questions`);
+  expect(slowest < 2 * SLOWEST, `slowest ${slowest} ms, sent 500 at once by one thread`);
+  await proxy.stop();
+  cloud.stop();
+  return `slowest ${slowest} ms`;
+}
+
+export async function run() {
+  chapter(`Outages: ${outages.length} kinds, default settings, seen and unseen users`);
+  await each(outages, (fault) => check(`nobody notices that the cloud is ${fault}`, () => outage(fault)));
+  await each(BAD_FLAGS, (fault) => check(`the flags survive polls of a cloud that is ${fault}`, () => polled(fault)));
+  await check('300 unseen users and 200 identical questions at once while the cloud hangs', crowds);
   await check('a cloud that comes and goes costs nobody an answer', flapping);
   await check('stored answers stand in for flags that were never synced', unsynced);
 }

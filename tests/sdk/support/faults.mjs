@@ -46,6 +46,7 @@ export const faults = {
   'null': body('null'),
   'the wrong shape': ({ response, route }) => body(route === 'flags' ? '{"theme":{}}' : '["theme"]')({ response }),
   'wrong members': ({ response, route }) => body(route === 'flags' ? '["theme"]' : '{"theme":"on"}')({ response }),
+  'an error in a 200': body('{"error":{"code":503,"message":"unwell"}}'),
   'answering 500': status(500),
   'answering 502': status(502),
   'answering 503': status(503, { 'Retry-After': '120' }),
