@@ -21,7 +21,7 @@ use crate::sync::Environment;
 use crate::task;
 
 use super::Worker;
-use super::amplitude::{self, Landed};
+use super::amplitude;
 use super::answer::{Answer, Relayed};
 use super::error::RequestError;
 
@@ -43,6 +43,27 @@ pub struct Climb {
     pub route: Route,
     /// What is asked.
     pub question: Question,
+}
+
+/// What a fetch brought.
+#[derive(Clone, Debug)]
+pub enum Landed {
+    /// An answer. `kept`: it is in the cache.
+    Stored {
+        /// The response.
+        entry: Arc<Stored>,
+        /// Whether the store took it.
+        kept: bool,
+    },
+    /// A verdict, or an answer that may not be stored.
+    Relayed(Arc<Relayed>),
+    /// Upstream rejected the key after the fetch began.
+    Revoked,
+    /// No answer, or none that can be trusted.
+    Failed {
+        /// Upstream's status, if it had one.
+        status: Option<StatusCode>,
+    },
 }
 
 /// How a question was answered, and by which entry, for the memo.

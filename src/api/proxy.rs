@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
 use crate::cache::{Cache, Flights, Lifetimes};
 use crate::config;
 use crate::key::hash::Encoding;
@@ -12,8 +10,8 @@ use crate::key::{DeploymentKey, Key, Keyer};
 use crate::store::{Accepted, Deployments};
 use crate::sync::{Environment, FlagSync};
 
-use super::amplitude::Landed;
 use super::answer::{Cors, JSON, Relayed};
+use super::ladder::Landed;
 
 /// The shared state of the proxy; read-mostly, no lock is held across an await.
 #[derive(Debug)]
@@ -112,11 +110,5 @@ impl Proxy {
         encoding.part(environment.name.as_bytes());
         encoding.part(key.expose());
         self.keyer.key(&encoding)
-    }
-
-    /// The content type that answers made here carry.
-    #[must_use]
-    pub const fn json() -> HeaderValue {
-        JSON
     }
 }

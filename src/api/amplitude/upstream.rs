@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 
 use crate::api::Worker;
 use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
-use crate::api::ladder::Climb;
+use crate::api::ladder::{Climb, Landed};
 use crate::api::request_id;
 use crate::cache::Stored;
 use crate::evaluate::json::{Document, Kind, Value};
@@ -20,8 +20,6 @@ use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
 use crate::upstream::{Gate, Limits, UpstreamError};
-
-use super::Landed;
 
 /// Nesting that an answer may have; payloads are free-form.
 pub(super) const ANSWER_DEPTH_MAX: usize = 512;
