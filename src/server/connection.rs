@@ -49,8 +49,6 @@ pub struct Watch {
     since: Cell<Ticks>,
     /// HTTP/2 has frames between requests: only its silence counts.
     http2: Cell<bool>,
-    /// Whether nothing has been read from it yet.
-    unused: Cell<bool>,
     /// The request at hand is framed in two ways at once.
     ambiguous: Cell<bool>,
     end: Cell<End>,
@@ -62,7 +60,10 @@ pub struct Watch {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     Open,
-    /// After the requests at hand.
+    /// With its next answer, which says so: closing it now could meet a request on its way. HTTP/2 has a
+    /// frame for that, so it is told at once.
+    Soon,
+    /// After the requests at hand; at once where there is none.
     Graceful,
     /// At once.
     Now,
@@ -75,7 +76,6 @@ impl Watch {
             reading: Cell::new(false),
             since: Cell::new(clock.get()),
             http2: Cell::new(false),
-            unused: Cell::new(true),
             ambiguous: Cell::new(false),
             end: Cell::new(End::Open),
             waker: RefCell::default(),
@@ -86,7 +86,6 @@ impl Watch {
     /// Bytes have come.
     #[inline]
     pub(super) fn read(&self) {
-        self.unused.set(false);
         if self.busy.get() == 0 && !self.reading.get() && !self.http2.get() {
             self.reading.set(true);
             self.since.set(self.clock.get());
@@ -128,12 +127,11 @@ impl Watch {
         }
     }
 
-    /// Whether the connection is to end now: at once, or because it is told to and `is_idle`. One that has said
-    /// nothing yet is not: its first request is answered.
+    /// Whether the connection is to end now: at once, or because it is told to and `is_idle`.
     pub(super) fn must_end(&self, is_idle: bool) -> bool {
         match self.end.get() {
-            End::Open => false,
-            End::Graceful => is_idle && !self.unused.get(),
+            End::Open | End::Soon => false,
+            End::Graceful => is_idle,
             End::Now => true,
         }
     }
@@ -242,7 +240,7 @@ impl Watches {
         let watch = Rc::new(Watch::new(&self.clock));
         self.all.borrow_mut().push(Rc::downgrade(&watch));
         if self.finishing.get() {
-            watch.end.set(End::Graceful);
+            watch.end.set(End::Soon);
         }
         let mut stream = stream;
         let unused = match Lane::new(&mut stream, &worker, &watch, &self.buffers).run().await {
@@ -284,20 +282,21 @@ impl Watches {
         closed
     }
 
-    /// Ends every connection after the requests at hand.
+    /// Ends every connection with its next answer.
     pub fn finish(&self) {
         self.finishing.set(true);
-        let all: Vec<_> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
-        for watch in all {
-            watch.end(End::Graceful);
-        }
+        self.end_all(End::Soon);
     }
 
-    /// Ends the connections that have sent nothing at all: nobody waits for them.
-    pub fn end_unused(&self) {
+    /// Ends every connection after the requests at hand: those that had none lately are closed.
+    pub fn dismiss(&self) {
+        self.end_all(End::Graceful);
+    }
+
+    fn end_all(&self, how: End) {
         let all: Vec<_> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
-        for watch in all.into_iter().filter(|watch| watch.unused.get()) {
-            watch.end(End::Now);
+        for watch in all.iter().filter(|watch| watch.end.get() != End::Now) {
+            watch.end(how);
         }
     }
 
@@ -324,12 +323,15 @@ async fn drive<C: Future>(mut connection: Pin<&mut C>, watch: &Watch, shut_down:
     std::future::poll_fn(|cx| {
         match watch.end.get() {
             End::Now => return Poll::Ready(()),
-            // One that has sent nothing yet is told once it has: its first request is answered.
-            End::Graceful if !told && !watch.unused.get() => {
+            End::Graceful if !told => {
                 told = true;
                 shut_down(connection.as_mut());
             }
-            End::Graceful | End::Open => {}
+            End::Soon if !told && watch.http2.get() => {
+                told = true;
+                shut_down(connection.as_mut());
+            }
+            End::Graceful | End::Soon | End::Open => {}
         }
         let polled = connection.as_mut().poll(cx);
         if polled.is_pending() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::api::{Proxy, Worker};
@@ -21,10 +21,15 @@ use super::connection::{TICK, Watches};
 /// Pause after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a worker that is closing looks whether it is done.
-const CLOSING_LOOK: Duration = Duration::from_millis(5);
-/// How long a connection may have been opened, and its request be under way, when the listeners close.
-const UNUSED_GRACE: Duration = Duration::from_millis(500);
+/// How long connections without a request are kept once no new ones are accepted: whoever is about to ask on one
+/// is answered, and told that it closes.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether all connections have ended.
+const FINISH_POLL: Duration = Duration::from_millis(5);
+
+/// Connections that are still taken from a listener that closes.
+const LAST_ACCEPTED_MAX: u32 = 1024;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -111,6 +116,7 @@ async fn run(setup: Setup) -> Ended {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due = Instant::now() + TICK;
     let mut finishing_since = None;
+    let mut dismissed = false;
     loop {
         tokio::select! {
             () = setup.draining.requested(), if finishing_since.is_none() && !watches.is_finishing() => watches.finish(),
@@ -118,7 +124,7 @@ async fn run(setup: Setup) -> Ended {
                 finishing_since = Some(Instant::now());
                 watches.finish();
             }
-            () = tokio::time::sleep(CLOSING_LOOK), if finishing_since.is_some() => {}
+            () = tokio::time::sleep(FINISH_POLL), if finishing_since.is_some() => {}
             _ = ticks.tick() => {
                 let now = Instant::now();
                 setup.metrics.beat(now.saturating_duration_since(due));
@@ -133,8 +139,9 @@ async fn run(setup: Setup) -> Ended {
             if watches.open() == 0 || since.elapsed() >= setup.drain_timeout {
                 break;
             }
-            if since.elapsed() >= UNUSED_GRACE {
-                watches.end_unused();
+            if !dismissed && since.elapsed() >= LINGER.min(setup.drain_timeout / 2) {
+                dismissed = true;
+                watches.dismiss();
             }
         }
     }
@@ -146,6 +153,7 @@ async fn run(setup: Setup) -> Ended {
     }
 }
 
+/// Serves what comes to `listener` until told to close it.
 async fn accept(
     listener: TcpListener,
     worker: Rc<Worker>,
@@ -156,32 +164,47 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = closing.requested() => return,
+            () = closing.requested() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        match accepted {
+            Ok((stream, _)) => serve(stream, &worker, &watches, &connections),
             Err(error) => {
                 tracing::debug!("a connection could not be accepted: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        if !connections.enter() {
-            worker.metrics.connection_rejected(Closed::Limit);
-            continue;
         }
-        let _ = stream.set_nodelay(true);
-        worker.metrics.connection_opened();
-        let place = Place {
-            connections: Arc::clone(&connections),
-            worker: Rc::clone(&worker),
-        };
-        let watches = Rc::clone(&watches);
-        task::detach(async move {
-            watches.serve(stream, Rc::clone(&place.worker)).await;
-        });
     }
+    // What the system has completed already would be reset.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..LAST_ACCEPTED_MAX {
+        let Ok((stream, _)) = listener.accept() else {
+            return;
+        };
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            serve(stream, &worker, &watches, &connections);
+        }
+    }
+}
+
+/// Serves one connection in a task of its own, if there is room for it.
+fn serve(stream: TcpStream, worker: &Rc<Worker>, watches: &Rc<Watches>, connections: &Arc<Connections>) {
+    if !connections.enter() {
+        worker.metrics.connection_rejected(Closed::Limit);
+        return;
+    }
+    let _ = stream.set_nodelay(true);
+    worker.metrics.connection_opened();
+    let place = Place {
+        connections: Arc::clone(connections),
+        worker: Rc::clone(worker),
+    };
+    let watches = Rc::clone(watches);
+    task::detach(async move {
+        watches.serve(stream, Rc::clone(&place.worker)).await;
+    });
 }
 
 /// A connection's place among all; given back however it ends.

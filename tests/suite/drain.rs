@@ -32,6 +32,24 @@ fn a_connection_that_never_said_a_word_does_not_hold_up_the_stop() {
 }
 
 #[test]
+fn whoever_is_busy_hears_of_the_stop_from_an_answer() {
+    let cloud = FakeUpstream::start();
+    let mut sidecar = Sidecar::start(&cloud);
+    let ask = Ask::about("u");
+    let mut callers: Vec<_> = (0..20).map(|_| sidecar.caller()).collect();
+    for caller in &mut callers {
+        caller.ask(&ask);
+    }
+    sidecar.signal("TERM");
+    // A kept connection is not closed under a request on its way.
+    for caller in &mut callers {
+        while !caller.ask(&ask).closes() {}
+        assert!(caller.is_closed_by_peer());
+    }
+    assert_eq!(sidecar.wait_exit(SOON), 0);
+}
+
+#[test]
 fn requests_under_way_are_finished() {
     let cloud = FakeUpstream::start();
     let mut sidecar = Sidecar::in_front_of(&cloud).patient().start();
