@@ -39,7 +39,7 @@ const control = {
   takeAsked: () => { const all = asked; asked = []; return all; },
 };
 
-const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
+const server = http.createServer({ keepAliveTimeout: 60_000, maxHeaderSize: 128 * 1024 }, (request, response) => {
   const chunks = [];
   request.on('data', (chunk) => chunks.push(chunk));
   request.on('error', () => {});

@@ -55,6 +55,10 @@ export async function run() {
       await cloud.tellWho(false);
     }
   });
+  await check('a user of 30 KiB fits into the headers', async () => {
+    const big = { ...user(3), user_properties: { ...user(3).user_properties, notes: 'é'.repeat(15_000) } };
+    same(await through.fetchV2(big), await direct.fetchV2(big));
+  });
   await check('a second fetch of a user asks the cloud nothing', async () => {
     await through.fetchV2(user(500));
     await cloud.takeAsked();

@@ -13,7 +13,8 @@ export function send(base, { method = 'GET', target, headers = {}, body, chunked
   const { hostname, port } = new URL(base);
   const began = performance.now();
   return new Promise((resolve, reject) => {
-    const request = http.request({ hostname, port, method, path: target, headers, agent }, (response) => {
+    const length = body === undefined || chunked ? {} : { 'Content-Length': Buffer.byteLength(body) };
+    const request = http.request({ hostname, port, method, path: target, headers: { ...headers, ...length }, agent }, (response) => {
       const chunks = [];
       response.on('data', (chunk) => chunks.push(chunk));
       response.on('error', reject);
@@ -33,7 +34,6 @@ export function send(base, { method = 'GET', target, headers = {}, body, chunked
     });
     request.setTimeout(30_000, () => request.destroy(new Error('no answer within 30 s')));
     request.on('error', reject);
-    if (body !== undefined && !chunked) request.setHeader('Content-Length', Buffer.byteLength(body));
     request.end(body);
   });
 }
