@@ -4,6 +4,8 @@ import { close } from './support/report.mjs';
 
 const THEMES = ['engine', 'offline', 'remote', 'local', 'python', 'browser', 'keys', 'outages'];
 
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+
 const named = process.argv.slice(2);
 for (const theme of named.length ? named : THEMES) {
   if (!THEMES.includes(theme)) {

@@ -10,9 +10,19 @@ const here = path.dirname(path.dirname(new URL(import.meta.url).pathname));
 /** The program under test. */
 export const program = process.env.FLAGSIDE;
 
+// Nothing that was started here outlives the checks, however they end.
+const children = new Set();
+process.on('exit', () => { for (const child of children) child.kill('SIGKILL'); });
+
+function started(child) {
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+
 /** Starts a fake cloud; its methods are those of `control` in cloud.mjs. */
 export async function startCloud() {
-  const child = spawn(process.execPath, [path.join(here, 'cloud.mjs')], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = started(spawn(process.execPath, [path.join(here, 'cloud.mjs')], { stdio: ['pipe', 'pipe', 'inherit'] }));
   const [line] = await once(readline.createInterface(child.stdout), 'line');
   const { url, control } = JSON.parse(line);
   const call = async (method, ...given) => {
@@ -29,7 +39,7 @@ export async function startCloud() {
 /** Starts flagside with these arguments besides the addresses. */
 export async function startProxy(...given) {
   const address = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0'];
-  const child = spawn(program, ['run', ...address, ...given], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = started(spawn(program, ['run', ...address, ...given], { stdio: ['ignore', 'pipe', 'pipe'] }));
   const log = [];
   const proxy = { log, child };
   const listening = new Promise((resolve, reject) => {
