@@ -35,6 +35,9 @@ use head::{Read, read};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
+/// How many pieces a head may come in. Each one is parsed from the beginning; the HTTP library is better with
+/// one that drips in.
+const PIECES_MAX: u8 = 8;
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -71,6 +74,8 @@ pub(super) struct Lane<'c> {
     kept: Vec<u8>,
     /// Whether `kept` was looked at and found incomplete.
     is_partial: bool,
+    /// Pieces of the head in `kept` so far.
+    pieces: u8,
     /// Whether the body of the request in `kept` was waited for already.
     waited_for_body: bool,
     keep_alive: bool,
@@ -101,6 +106,7 @@ impl<'c> Lane<'c> {
             buffers,
             kept: Vec::new(),
             is_partial: false,
+            pieces: 0,
             waited_for_body: false,
             keep_alive: true,
         }
@@ -192,9 +198,10 @@ impl<'c> Lane<'c> {
                 self.keep_alive = keep_alive;
                 Some(Step::Ask(request))
             }
-            Read::PartialHead => {
+            Read::PartialHead if self.pieces < PIECES_MAX => {
                 self.keep(bytes, 0);
                 self.is_partial = true;
+                self.pieces += 1;
                 None
             }
             // SDKs send a small body right behind its head; one that takes longer has its own clock elsewhere.
@@ -204,7 +211,7 @@ impl<'c> Lane<'c> {
                 self.waited_for_body = true;
                 None
             }
-            Read::PartialBody | Read::Foreign => {
+            Read::PartialHead | Read::PartialBody | Read::Foreign => {
                 self.keep(bytes, 0);
                 Some(Step::HandOver)
             }
@@ -214,6 +221,7 @@ impl<'c> Lane<'c> {
     fn keep(&mut self, bytes: &[u8], used: usize) {
         self.is_partial = false;
         if used > 0 {
+            self.pieces = 0;
             self.waited_for_body = false;
         }
         let unused = bytes.get(used..).unwrap_or_default();

@@ -309,3 +309,22 @@ fn http_2_without_tls_is_spoken_by_prior_knowledge() {
     });
     assert_eq!((sources, cloud.count(Route::Vardata)), (5, 5));
 }
+
+#[test]
+fn a_request_that_drips_in_is_answered_like_any_other() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::start(&cloud);
+    let asks = [Ask::about("u"), Ask::sdk_post(r#"{"user_id":"u"}"#)];
+    for ask in &asks {
+        assert_eq!(sidecar.ask(ask).status, 200);
+    }
+    let mut caller = sidecar.caller();
+    for ask in asks.iter().cycle().take(4) {
+        let bytes = ask.bytes();
+        for byte in &bytes {
+            caller.send(std::slice::from_ref(byte));
+        }
+        let answer = caller.receive(false).expect_answer(&bytes);
+        assert_eq!((answer.status, answer.source()), (200, "hit"), "{answer:?}");
+    }
+}
