@@ -15,6 +15,7 @@ mod passthrough;
 mod preflight;
 pub mod proxy;
 pub mod request_id;
+mod upload;
 
 use std::cell::RefCell;
 use std::convert::Infallible;

@@ -4,23 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{Either, Full, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::key::question::Forward;
 use crate::key::{Asked, DeploymentKey, Unreadable, authorization};
 use crate::metrics::{Operation, Route, Source};
 use crate::sync::Environment;
+use crate::upstream::{Phase, UpstreamError};
 
 use super::amplitude::{self, Judged};
 use super::answer::{
     Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only,
 };
 use super::error::RequestError;
+use super::upload::{Fate, Upload};
 use super::{Arriving, Worker, is_cohort_throttle, only, request_id};
 
 /// SDKs give a stream 1.5 s for its first event (API 4.4).
@@ -55,7 +54,7 @@ pub(super) async fn relay(
         _ => (&origins.eval, Operation::Passthrough),
     };
     let head = *request.method() == Method::HEAD;
-    let request = forwarded(request, path, worker.proxy.max_body);
+    let (request, fate) = forwarded(request, path, worker.proxy.max_body);
     let deadline = worker.proxy.total_deadline;
     let relaying = worker
         .client
@@ -65,8 +64,10 @@ pub(super) async fn relay(
         Route::Stream => timeout(STREAM_HEAD_DEADLINE, relaying).await.ok(),
         _ => Some(relaying.await),
     };
-    let Some(Ok(response)) = relayed else {
-        return Err(none);
+    let response = match relayed {
+        Some(Ok(response)) => response,
+        Some(Err(error)) => return Err(blame(&error, &fate).unwrap_or(none)),
+        None => return Err(none),
     };
     let status = response.status();
     // A rejected key is the client's to hear of; everything else means: poll instead.
@@ -110,11 +111,13 @@ fn environment(worker: &Worker, request: &Request<Arriving>) -> Result<Arc<Envir
     }
 }
 
-fn forwarded(
-    request: Request<Arriving>,
-    path: &str,
-    max_body: usize,
-) -> Request<Either<Full<Bytes>, Limited<Incoming>>> {
+/// The error for a client that is to blame itself: its body was too long, broke off or was too slow.
+fn blame(error: &UpstreamError, fate: &Fate) -> Option<RequestError> {
+    let late = matches!(error, UpstreamError::Timeout(Phase::Head)) && fate.is_under_way();
+    fate.blame().or(late.then_some(RequestError::BodyTimeout))
+}
+
+fn forwarded(request: Request<Arriving>, path: &str, max_body: usize) -> (Request<Upload>, Fate) {
     let (mut parts, body) = request.into_parts();
     let target = match parts.uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -126,11 +129,8 @@ fn forwarded(
     if !parts.headers.get(REQUEST_ID).is_some_and(is_request_id) {
         parts.headers.insert(REQUEST_ID, request_id::fresh());
     }
-    let body = match body {
-        Arriving::Whole(body) => Either::Left(Full::new(body)),
-        Arriving::Stream(body) => Either::Right(Limited::new(body, max_body)),
-    };
-    Request::from_parts(parts, body)
+    let (upload, fate) = Upload::new(body, max_body);
+    (Request::from_parts(parts, upload), fate)
 }
 
 /// A question that cannot be read: forwarded as it came, the verdict relayed (API 3.7). If upstream gives

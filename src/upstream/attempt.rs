@@ -7,7 +7,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::breaker::{Admission, BreakerState};
-use super::error::{Blame, UpstreamError};
+use super::error::{Blame, Phase, UpstreamError};
 use super::{Gate, Observer, Origin};
 use crate::metrics::{Operation, Outcome};
 
@@ -84,6 +84,16 @@ impl<'a> Attempt<'a> {
             Blame::Nobody => Verdict::Nothing,
         };
         self.settle(error.outcome(), origin, Verdict::Nothing);
+    }
+
+    /// A relayed request got no whole answer. That it came late says nothing of the origin: the client's own
+    /// body, or a path that is slow by nature, may be the reason.
+    pub(super) fn relay_failed(mut self, error: &UpstreamError) {
+        if matches!(error, UpstreamError::Timeout(Phase::Head)) {
+            self.settle(error.outcome(), Verdict::Nothing, Verdict::Nothing);
+        } else {
+            self.failed(error);
+        }
     }
 
     fn settle(&mut self, outcome: Outcome, origin: Verdict, gate: Verdict) {

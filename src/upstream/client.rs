@@ -141,7 +141,7 @@ impl Client {
             .await
         {
             Err(error) => {
-                attempt.failed(&error);
+                attempt.relay_failed(&error);
                 Err(error)
             }
             Ok((lease, response)) => {

@@ -1,7 +1,9 @@
 //! What is relayed and not understood: unknown paths, cohorts, streams.
 
+use crate::support::caller::exchange;
 use crate::support::codec;
-use crate::support::upstream::COHORT_SECRET;
+use crate::support::upstream::{COHORT_SECRET, KEY};
+use crate::support::wait::PATIENCE;
 use crate::support::{Ask, FakeUpstream, Fault, Outcome, Route, Sidecar, at_once};
 
 #[test]
@@ -315,5 +317,30 @@ fn an_endless_relay_does_not_hold_up_questions() {
     cloud.push("[]");
     for stream in &mut streams {
         stream.read_until("data: []\n\n");
+    }
+}
+
+#[test]
+fn a_broken_body_is_the_clients_own_fault() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud)
+        .set("upstream.total_deadline", "500ms")
+        .start();
+    let post = |framing: &str, body: &str| {
+        let head = "POST /web/v1/events HTTP/1.1\r\nHost: a";
+        format!("{head}\r\nAuthorization: Api-Key {KEY}\r\n{framing}\r\n\r\n{body}").into_bytes()
+    };
+    let chunks = format!("10000\r\n{}\r\n", "x".repeat(65_536)).repeat(17);
+    for (bytes, status) in [
+        (post("Transfer-Encoding: chunked", &chunks), 413),
+        (post("Transfer-Encoding: chunked", "2\r\n{}\r\nzz\r\n"), 400),
+        (post("Content-Length: 50", "too slow"), 408),
+    ] {
+        // More often than a breaker would take.
+        for answer in at_once(8, |_| exchange(sidecar.data(), &bytes, PATIENCE)) {
+            assert_eq!(answer.expect_answer(&bytes).status, status);
+        }
+        let other = sidecar.ask(&Ask::about(&format!("after-{status}")));
+        assert_eq!((other.status, other.source()), (200, "miss"), "after {status}");
     }
 }
