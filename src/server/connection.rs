@@ -33,6 +33,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 
 /// How a connection begins that speaks HTTP/2 without being asked.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// How long the lane waits for a body behind its head; then the HTTP library does, with its own clock.
+const BODY_TICKS: Ticks = 1;
 /// Header lines of a request.
 const HEADERS_MAX: usize = 128;
 /// Requests at once on one HTTP/2 connection.
@@ -49,6 +51,8 @@ pub struct Watch {
     since: Cell<Ticks>,
     /// HTTP/2 has frames between requests: only its silence counts.
     http2: Cell<bool>,
+    /// The head of a request has been read, its body has not.
+    body_awaited: Cell<bool>,
     /// The request at hand is framed in two ways at once.
     ambiguous: Cell<bool>,
     end: Cell<End>,
@@ -76,6 +80,7 @@ impl Watch {
             reading: Cell::new(false),
             since: Cell::new(clock.get()),
             http2: Cell::new(false),
+            body_awaited: Cell::new(false),
             ambiguous: Cell::new(false),
             end: Cell::new(End::Open),
             waker: RefCell::default(),
@@ -168,8 +173,29 @@ impl Watch {
         let over = self.busy.get() == 0 && past > limit && self.end.get() != End::Now;
         if over {
             self.end(End::Now);
+        } else if self.is_body_late(now)
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
         }
         over
+    }
+
+    /// Whether the body of the request being read is awaited, or not any more.
+    pub(super) fn await_body(&self, awaited: bool) {
+        if awaited {
+            self.since.set(self.clock.get());
+        }
+        self.body_awaited.set(awaited);
+    }
+
+    /// Whether a body that should stand right behind its head has not come.
+    pub(super) fn lacks_body(&self) -> bool {
+        self.is_body_late(self.clock.get())
+    }
+
+    fn is_body_late(&self, now: Ticks) -> bool {
+        self.body_awaited.get() && now.wrapping_sub(self.since.get()) > BODY_TICKS
     }
 }
 

@@ -141,6 +141,10 @@ impl<'c> Lane<'c> {
             if !self.keep_alive || self.watch.must_end(self.kept.is_empty()) {
                 return Poll::Ready(Step::End);
             }
+            if self.watch.lacks_body() {
+                self.watch.await_body(false);
+                return Poll::Ready(Step::HandOver);
+            }
             let buffers = self.buffers;
             let mut read = buffers.read.borrow_mut();
             let mut buf = ReadBuf::new(&mut read);
@@ -209,6 +213,7 @@ impl<'c> Lane<'c> {
                 self.keep(bytes, 0);
                 self.is_partial = true;
                 self.waited_for_body = true;
+                self.watch.await_body(true);
                 None
             }
             Read::PartialHead | Read::PartialBody | Read::Foreign => {
@@ -219,6 +224,7 @@ impl<'c> Lane<'c> {
     }
 
     fn keep(&mut self, bytes: &[u8], used: usize) {
+        self.watch.await_body(false);
         self.is_partial = false;
         if used > 0 {
             self.pieces = 0;
