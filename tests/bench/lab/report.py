@@ -1,4 +1,6 @@
-"""The table."""
+"""The tables."""
+
+from machine import ROOT, Failed
 
 
 def markdown(figures):
@@ -62,3 +64,14 @@ def _upstream(peer, found):
         return "-"
     asked, requests = found["asked_upstream"], found["requests"]
     return "none" if asked == 0 else "all" if asked == requests else f"{asked:,} of {requests:,}"
+
+
+def into_document(name, text):
+    """Puts a table between its marks in docs/performance.md."""
+    document = ROOT / "docs" / "performance.md"
+    begin, end = f"<!-- {name} begins -->\n", f"<!-- {name} ends -->\n"
+    before, _, rest = document.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise Failed(f"{document} has no place for {name}")
+    document.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")

@@ -66,7 +66,10 @@ pub fn json(body: Bytes) -> Response<Full<Bytes>> {
 #[must_use]
 pub fn port_and_files() -> (u16, Vec<Bytes>) {
     let mut arguments = std::env::args().skip(1);
-    let port = arguments.next().and_then(|port| port.parse().ok()).expect("PORT FILE...");
+    let port = arguments
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("PORT FILE...");
     let read = |path: String| Bytes::from(std::fs::read(&path).expect(&path));
     (port, arguments.map(read).collect())
 }

@@ -49,14 +49,20 @@ impl Shape {
         match self {
             Self::V1 => head(
                 out,
-                &format!("GET /v1/vardata?user_id=user-{user:06}&device_id={} ", device(user)),
+                &format!(
+                    "GET /v1/vardata?user_id=user-{user:06}&device_id={} ",
+                    device(user)
+                ),
             ),
             Self::Flags => head(out, "GET /sdk/v2/flags?v=0 "),
             Self::Post => {
                 let body = small(user, 0);
                 head(out, "POST /sdk/v2/vardata?v=0 ");
                 let length = body.len();
-                let _ = write!(out, "content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+                let _ = write!(
+                    out,
+                    "content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
                 return;
             }
             Self::Sdk | Self::Sdk4k | Self::Spelled | Self::Person => {
@@ -229,7 +235,10 @@ fn large(user: usize) -> String {
     text.truncate(text.len() - 2);
     let mut number = 0;
     while text.len() < 3_000 {
-        let _ = write!(text, r#","property {number:02}":"value {number} of user {user:06}, as long as usual""#);
+        let _ = write!(
+            text,
+            r#","property {number:02}":"value {number} of user {user:06}, as long as usual""#
+        );
         number += 1;
     }
     text.push_str("}}");

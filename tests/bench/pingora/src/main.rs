@@ -40,7 +40,9 @@ impl ProxyHttp for Caching {
     }
 
     fn request_cache_filter(&self, session: &mut Session, (): &mut ()) -> Result<()> {
-        session.cache.enable(&*STORE, Some(&*EVICTION), None, Some(LOCK.as_ref()), None);
+        session
+            .cache
+            .enable(&*STORE, Some(&*EVICTION), None, Some(LOCK.as_ref()), None);
         Ok(())
     }
 
@@ -57,14 +59,27 @@ impl ProxyHttp for Caching {
         Ok(CacheKey::new(key, String::new()))
     }
 
-    fn response_cache_filter(&self, _: &Session, response: &ResponseHeader, (): &mut ()) -> Result<RespCacheable> {
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        response: &ResponseHeader,
+        (): &mut (),
+    ) -> Result<RespCacheable> {
         let control = CacheControl::from_resp_headers(response);
-        Ok(resp_cacheable(control.as_ref(), response.clone(), false, &DEFAULTS))
+        Ok(resp_cacheable(
+            control.as_ref(),
+            response.clone(),
+            false,
+            &DEFAULTS,
+        ))
     }
 }
 
 fn main() {
-    let ports: Vec<u16> = std::env::args().skip(1).filter_map(|port| port.parse().ok()).collect();
+    let ports: Vec<u16> = std::env::args()
+        .skip(1)
+        .filter_map(|port| port.parse().ok())
+        .collect();
     let [port, origin] = ports[..] else {
         panic!("PORT ORIGIN_PORT");
     };

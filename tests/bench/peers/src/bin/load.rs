@@ -202,7 +202,9 @@ impl Connection {
 }
 
 async fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server's port");
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the server's port");
     stream.set_nodelay(true).expect("a TCP stream");
     stream
 }
