@@ -5,7 +5,7 @@ import statistics
 import sys
 
 import servers
-from machine import describe
+from machine import Failed, describe
 from peers import others
 
 USERS = 10_000
@@ -86,6 +86,8 @@ def compare(name, running, origin, load, n_rounds, seconds):
             asked_upstream[peer] += origin.count() - counted
             requests[peer] += told["requests"]
             bytes_of[peer] = told["answer_bytes"]
+    if order != "each" and asked_upstream[ours]:
+        raise Failed(f"{name}: {asked_upstream[ours]} requests were no hits")
     return {
         "title": title, "ours": ours, "bars": bars,
         "servers": {peer: {

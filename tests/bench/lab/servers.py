@@ -157,7 +157,7 @@ def version(program, *arguments):
     """The line in which a program names its version."""
     done = subprocess.run([str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line.strip() for line in done.stdout.splitlines() if any(c.isdigit() for c in line)]
-    return lines[0] if lines else "?"
+    return lines[0].replace(str(program), "").strip() if lines else "?"
 
 
 def clean_scratch():
