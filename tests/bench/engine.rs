@@ -15,6 +15,7 @@ mod timing;
 
 use flagside::evaluate::amplitude::{FlagSet, Subject};
 use flagside::evaluate::json::Document;
+use serde_json::value::RawValue;
 use timing::Timing;
 
 fn main() {
@@ -23,11 +24,13 @@ fn main() {
     let set = FlagSet::compile(&flags).expect("the flags are in the repository");
     let parsed_context = Document::parse(&context, 64).expect("so is the context");
     let parsed_user = Document::parse(&user, 64).expect("and the user");
-    let ten: Vec<&str> = set.flags().take(10).map(|flag| flag.key).collect();
-    let everything = |wanted: &[&str], out: &mut Vec<u8>| {
+    let all: Vec<&RawValue> = serde_json::from_slice(&flags).expect("as above");
+    let ten = serde_json::to_vec(&all[..10]).expect("as above");
+    let ten = FlagSet::compile(&ten).expect("none of the ten needs another flag");
+    let everything = |set: &FlagSet, out: &mut Vec<u8>| {
         let parsed = Document::parse(&user, 64).expect("as above");
         out.clear();
-        set.evaluate(Subject::User(parsed.root()), wanted, &mut ())
+        set.evaluate(Subject::User(parsed.root()), &[], &mut ())
             .write_v2(out);
         out.len()
     };
@@ -38,7 +41,7 @@ fn main() {
             .len()
     });
     timing.measure("engine-10", || {
-        set.evaluate(Subject::Context(parsed_context.root()), &ten, &mut ())
+        ten.evaluate(Subject::Context(parsed_context.root()), &[], &mut ())
             .len()
     });
     timing.measure("context+engine", || {
@@ -48,7 +51,7 @@ fn main() {
     timing.measure("parse", || {
         Document::parse(&user, 64).map(|parsed| parsed.text().len())
     });
-    timing.measure("parse+engine+serialize", || everything(&[], &mut out));
+    timing.measure("parse+engine+serialize", || everything(&set, &mut out));
     timing.measure("parse+engine+serialize-10", || everything(&ten, &mut out));
     let evaluated = set.evaluate(Subject::User(parsed_user.root()), &[], &mut ());
     timing.measure("serialize", || {
