@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{BaseUrl, Config};
 use crate::metrics::{Metrics, Operation, Outcome, UpstreamMetrics, UpstreamSetup};
-use crate::upstream::{BreakerState, Gate, Observer, Origin};
+use crate::telemetry::Suppress;
+use crate::upstream::{BreakerState, Gate, Observer, Origin, UpstreamError};
 
 /// Index and name of every distinct upstream base.
 pub(super) type Names = HashMap<Arc<BaseUrl>, (usize, String)>;
@@ -50,9 +51,13 @@ pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
     (setups, names)
 }
 
-/// Counts exchanges, and logs when a breaker changes.
+/// Lines about failures in ten seconds: an upstream that fails now and then brings news every time.
+const FAILURE_LINES: u32 = 3;
+
+/// Counts exchanges, and logs new failures and changes of breakers.
 pub(super) struct UpstreamObserver {
     cells: HashMap<Arc<BaseUrl>, Arc<UpstreamMetrics>>,
+    failures: Suppress,
 }
 
 impl UpstreamObserver {
@@ -61,7 +66,10 @@ impl UpstreamObserver {
             .iter()
             .map(|(base, (index, _))| (Arc::clone(base), metrics.upstream(*index)))
             .collect();
-        Self { cells }
+        Self {
+            cells,
+            failures: Suppress::new(FAILURE_LINES),
+        }
     }
 }
 
@@ -79,6 +87,24 @@ impl Observer for UpstreamObserver {
         }
     }
 
+    fn failed(&self, origin: &Origin, error: &UpstreamError) {
+        let Some(suppressed) = self.failures.allow(Instant::now()) else {
+            return;
+        };
+        let remedy = match error {
+            UpstreamError::Dns(_) | UpstreamError::Connect(_) => "; check its URL and the network",
+            UpstreamError::Tls(_) => {
+                "; if its certificate comes from an authority of your own, name that in upstream.ca_file"
+            }
+            _ => "",
+        };
+        tracing::warn!(
+            upstream.host = origin.host(),
+            suppressed,
+            "upstream fails: {error}{remedy}"
+        );
+    }
+
     fn retried(&self, origin: &Origin, operation: Operation) {
         if let Some(cells) = self.cells.get(origin.base()) {
             cells.retried(operation);
@@ -89,7 +115,7 @@ impl Observer for UpstreamObserver {
         match state {
             BreakerState::Open => tracing::warn!(
                 upstream.host = origin.host(),
-                "upstream fails: asking it is paused"
+                "upstream keeps failing: asking it is paused"
             ),
             BreakerState::HalfOpen => {
                 tracing::debug!(upstream.host = origin.host(), "upstream is tried again")

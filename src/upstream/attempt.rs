@@ -83,6 +83,7 @@ impl<'a> Attempt<'a> {
             Blame::Answer => Verdict::Succeeded,
             Blame::Nobody => Verdict::Nothing,
         };
+        self.tell(error);
         self.settle(error.outcome(), origin, Verdict::Nothing);
     }
 
@@ -90,9 +91,16 @@ impl<'a> Attempt<'a> {
     /// body, or a path that is slow by nature, may be the reason.
     pub(super) fn relay_failed(mut self, error: &UpstreamError) {
         if matches!(error, UpstreamError::Timeout(Phase::Head)) {
+            self.tell(error);
             self.settle(error.outcome(), Verdict::Nothing, Verdict::Nothing);
         } else {
             self.failed(error);
+        }
+    }
+
+    fn tell(&self, error: &UpstreamError) {
+        if error.blame() != Blame::Nobody && self.origin.is_news(error.outcome()) {
+            self.observer.failed(self.origin, error);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BreakerState, Gate, Origin};
+use super::{BreakerState, Gate, Origin, UpstreamError};
 use crate::metrics::{Operation, Outcome};
 
 /// Told about everything that happens to upstreams, on the thread it happens on. Implementations are
@@ -12,6 +12,10 @@ pub trait Observer: Send + Sync {
     /// relayed one. A request sent again because a kept connection turned out closed is one attempt; a
     /// retry is another. Attempts refused by a breaker or a full gate come here too, with no time.
     fn exchanged(&self, origin: &Origin, operation: Operation, outcome: Outcome, took: Duration);
+
+    /// An attempt failed in a way that is news: the origin has answered since the last failure of this kind, or
+    /// there was none. Refused and aborted attempts are not told.
+    fn failed(&self, origin: &Origin, error: &UpstreamError);
 
     /// A failed attempt is about to be repeated.
     fn retried(&self, origin: &Origin, operation: Operation);
@@ -29,6 +33,7 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {
     fn exchanged(&self, _: &Origin, _: Operation, _: Outcome, _: Duration) {}
+    fn failed(&self, _: &Origin, _: &UpstreamError) {}
     fn retried(&self, _: &Origin, _: Operation) {}
     fn breaker(&self, _: &Origin, _: BreakerState) {}
     fn gate_breaker(&self, _: &Gate, _: Operation, _: BreakerState) {}

@@ -133,7 +133,16 @@ impl Origin {
         lock(&self.last).failure
     }
 
-    /// Notes how an attempt ended, for the two above.
+    /// Whether a failure of this kind would be the first since an answer.
+    pub(super) fn is_news(&self, outcome: Outcome) -> bool {
+        let last = lock(&self.last);
+        let known = last
+            .failure
+            .filter(|(_, at)| last.success.is_none_or(|success| success <= *at));
+        known.is_none_or(|(kind, _)| kind != outcome)
+    }
+
+    /// Notes how an attempt ended, for the three above.
     pub(super) fn note(&self, outcome: Outcome) {
         let now = SystemTime::now();
         let mut last = lock(&self.last);

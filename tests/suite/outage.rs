@@ -298,3 +298,26 @@ fn more_requests_than_upstream_slots_are_answered_by_stand_ins() {
     );
     assert!(cloud.count(Route::Vardata) <= 1 + 4);
 }
+
+#[test]
+fn the_log_says_why_upstream_is_of_no_use() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::start(&cloud);
+    let told = |what: &str| {
+        let times = || sidecar.logs().iter().filter(|line| line.contains(what)).count();
+        eventually(what, || (times() > 0).then_some(()));
+        times()
+    };
+    cloud.fail_on(Route::Vardata, Fault::status(404));
+    assert_eq!(sidecar.ask(&Ask::about("u")).status, 503);
+    told("404, which no question can cause: check the URL");
+    cloud.go_down();
+    for number in 0..20 {
+        assert_eq!(sidecar.ask(&Ask::about(&format!("u-{number}"))).status, 503);
+    }
+    let times = told("cannot connect: Connection refused (os error 111); check its URL and the network");
+    assert!(
+        times <= 2,
+        "said {times} times: one per outage, or two who met it at once"
+    );
+}

@@ -19,6 +19,7 @@ use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
+use crate::telemetry::Suppress;
 use crate::upstream::{Gate, Limits, UpstreamError};
 
 /// Nesting that an answer may have; payloads are free-form.
@@ -171,7 +172,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     )
     .await;
     match judged {
-        Judged::Failure(status) => Landed::Failed { status },
+        Judged::Failure(status) => failed(&climb.environment, climb.route, status),
         Judged::Verdict(relayed) => Landed::Relayed(Arc::new(relayed)),
         Judged::Rejected(relayed) => {
             if proves_keys(climb) {
@@ -210,6 +211,29 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             Landed::Stored { entry, kept }
         }
     }
+}
+
+/// A fetch without use. Where upstream answered, the log says what: else nobody would know why there is a
+/// stand-in.
+fn failed(environment: &Environment, route: Route, status: Option<StatusCode>) -> Landed {
+    static LINES: Suppress = Suppress::new(1);
+    if let Some(status) = status
+        && let Some(suppressed) = LINES.allow(Instant::now())
+    {
+        let what = match status {
+            StatusCode::OK => "200 with a body that is no answer",
+            StatusCode::NOT_FOUND => "404, which no question can cause: check the URL",
+            _ => "a failure",
+        };
+        tracing::warn!(
+            environment = &*environment.name,
+            route = route.as_str(),
+            status = status.as_u16(),
+            suppressed,
+            "an answer of upstream cannot be used: {what}"
+        );
+    }
+    Landed::Failed { status }
 }
 
 /// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.

@@ -205,6 +205,7 @@ impl Observer for Recorder {
     fn exchanged(&self, _: &Origin, operation: Operation, outcome: Outcome, _: Duration) {
         lock(&self.0).push(format!("{} {}", operation.as_str(), outcome.as_str()));
     }
+    fn failed(&self, _: &Origin, _: &UpstreamError) {}
     fn retried(&self, _: &Origin, operation: Operation) {
         lock(&self.0).push(format!("{} again", operation.as_str()));
     }
