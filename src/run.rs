@@ -138,9 +138,16 @@ fn wait(running: Running) -> u8 {
             tracing::error!("no signals can be received");
             return 1;
         };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            tracing::error!("no signals can be received");
+            return 1;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::warn!("SIGHUP ignored: this version reads its configuration at start only"),
+            }
         }
         tracing::info!("draining: told to stop");
         let drained = tokio::task::spawn_blocking(move || running.stop());

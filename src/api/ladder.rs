@@ -117,7 +117,7 @@ impl Climb {
                 }
                 Freshness::WhileRevalidate => {
                     self.count(CacheResult::Stale);
-                    self.refresh();
+                    self.refresh(stored, now);
                     return Ok(self.stale(stored, Source::Stale, now));
                 }
                 Freshness::OnError | Freshness::LastResort | Freshness::Expired => {}
@@ -197,10 +197,20 @@ impl Climb {
         }
     }
 
-    /// Fetches in the background, unless somebody does already.
-    fn refresh(self: &Rc<Self>) {
+    /// Fetches in the background, unless somebody does already or has just failed to.
+    fn refresh(self: &Rc<Self>, stored: &Arc<Stored>, now: Instant) {
+        if !stored.may_refresh(now) {
+            return;
+        }
         if let Joined::Leads(flight, _) = self.worker.proxy.flights.join((self.question.key, self.epoch())) {
-            self.fetch(flight);
+            let (climb, stored) = (Rc::clone(self), Arc::clone(stored));
+            task::detach(async move {
+                let landed = amplitude::fetch(&climb).await;
+                if !matches!(landed, Landed::Stored { .. }) {
+                    stored.refresh_failed(Instant::now());
+                }
+                flight.land(landed);
+            });
         }
     }
 

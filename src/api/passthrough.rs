@@ -74,6 +74,9 @@ pub(super) async fn relay(
     if route == Route::Stream && !status.is_success() && !matches!(status.as_u16(), 400 | 401 | 403) {
         return Err(RequestError::NoStream);
     }
+    if route == Route::Stream && status.is_success() && !is_event_stream(&response) {
+        return Err(RequestError::NoStream);
+    }
     if is_cohort_throttle(route, status) {
         // Python and Ruby SDKs repeat these for ever without a pause (API 5.1).
         let mut response = status_only(StatusCode::SERVICE_UNAVAILABLE);
@@ -98,6 +101,17 @@ pub(super) async fn relay(
         .headers_mut()
         .insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
     Ok((response, Source::Passthrough))
+}
+
+/// Whether a response is what stream clients can read; a captive portal's page, say, is not.
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    content_type
+        .to_ascii_lowercase()
+        .starts_with(b"text/event-stream")
 }
 
 /// The environment of the request's key; a request without deployment key goes to the only one there is.

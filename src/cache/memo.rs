@@ -223,7 +223,7 @@ mod tests {
             deployment,
             route: crate::metrics::Route::VardataV2,
             definitions: None,
-            superseded: std::sync::atomic::AtomicBool::new(false),
+            marks: crate::cache::stored::Marks::default(),
         })
     }
 

@@ -22,7 +22,7 @@ use crate::metrics::{CacheMetrics, CacheName, CacheReading, Eviction, Route};
 
 pub use flight::{Flight, Flights, Joined};
 pub use memo::Memo;
-pub use stored::{Freshness, Lifetimes, Stored};
+pub use stored::{Freshness, Lifetimes, Marks, Stored};
 
 /// Bytes that an entry costs beyond what it holds: the entry, its place in the store's tables and queues.
 const ENTRY_OVERHEAD: usize = 480;
@@ -109,7 +109,7 @@ impl Cache {
                 self.flags.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
             }
             if let Some(before) = before {
-                before.superseded.store(true, Ordering::Release);
+                before.supersede();
             }
             Op::Put(stored)
         });
@@ -158,7 +158,6 @@ pub const fn memo_bytes(max_bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
@@ -196,7 +195,7 @@ mod tests {
             deployment: Arc::new(deployment),
             route,
             definitions: None,
-            superseded: AtomicBool::new(false),
+            marks: Marks::default(),
         })
     }
 

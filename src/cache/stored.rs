@@ -1,7 +1,7 @@
 //! One stored response and what it may be used for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,9 +32,22 @@ pub struct Stored {
     pub route: Route,
     /// Definitions of the flags it shows, where they were known.
     pub definitions: Option<Arc<Definitions>>,
-    /// Whether a newer answer to the same question has taken its place: memos must let go of it.
-    pub superseded: AtomicBool,
+    /// What has happened to it since it was stored.
+    pub marks: Marks,
 }
+
+/// What has happened to a stored response since it was stored.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Whether a newer answer to the same question has taken its place: memos must let go of it.
+    superseded: AtomicBool,
+    /// Milliseconds after it was asked for before which no further refresh is begun.
+    refresh_after_ms: AtomicU64,
+}
+
+/// How long a failed refresh is not repeated: a stale response that is wanted often must not become as
+/// many requests to an upstream that refuses them.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long stored responses may be used, and for what.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +112,29 @@ impl Stored {
     #[inline]
     #[must_use]
     pub fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
+        self.marks.superseded.load(Ordering::Acquire)
+    }
+
+    /// A newer answer takes its place.
+    pub fn supersede(&self) {
+        self.marks.superseded.store(true, Ordering::Release);
+    }
+
+    /// Whether a refresh may begin at `now`.
+    #[must_use]
+    pub fn may_refresh(&self, now: Instant) -> bool {
+        self.millis_at(now) >= self.marks.refresh_after_ms.load(Ordering::Relaxed)
+    }
+
+    /// A refresh failed at `now`: the next one waits for a second.
+    pub fn refresh_failed(&self, now: Instant) {
+        self.marks
+            .refresh_after_ms
+            .store(self.millis_at(now + REFRESH_PAUSE), Ordering::Relaxed);
+    }
+
+    fn millis_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.asked_at).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether neither the flags of its deployment have changed nor its key was revoked since it was asked for.
@@ -153,7 +188,7 @@ mod tests {
             deployment,
             route: Route::VardataV2,
             definitions: None,
-            superseded: AtomicBool::new(false),
+            marks: Marks::default(),
         }
     }
 
@@ -193,5 +228,16 @@ mod tests {
                 "{seconds} s"
             );
         }
+    }
+
+    #[test]
+    fn a_failed_refresh_is_not_repeated_at_once() {
+        let start = Instant::now();
+        let stored = stored(start);
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert!(stored.may_refresh(later(60)));
+        stored.refresh_failed(later(60));
+        assert!(!stored.may_refresh(later(60)));
+        assert!(stored.may_refresh(later(61)));
     }
 }

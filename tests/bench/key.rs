@@ -168,6 +168,6 @@ fn stored() -> Arc<Stored> {
         deployment,
         route: Route::VardataV2,
         definitions: None,
-        superseded: std::sync::atomic::AtomicBool::new(false),
+        marks: flagside::cache::Marks::default(),
     })
 }

@@ -329,3 +329,26 @@ fn stored_answers_hold_no_more_memory_than_their_own() {
     let grown_mib = (after - before) / 1024.0 / 1024.0;
     assert!(grown_mib < 10.0, "4000 answers of 100 bytes took {grown_mib} MiB");
 }
+
+#[test]
+fn a_refused_refresh_is_not_repeated_for_every_request() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud)
+        .set("cache.fresh_for", "1ms")
+        .set("sync.flags_interval", "1h")
+        .start();
+    let mut caller = sidecar.caller();
+    assert_eq!(caller.ask(&Ask::about("u-1")).source(), "miss");
+    // A status that opens no breaker.
+    cloud.fail_on(Route::Vardata, Fault::status(429));
+    let began = std::time::Instant::now();
+    for _ in 0..200 {
+        assert_eq!(caller.ask(&Ask::about("u-1")).source(), "stale");
+    }
+    let refreshes = cloud.count(Route::Vardata) - 1;
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!(
+        (1..=seconds + 1).contains(&refreshes),
+        "{refreshes} in {seconds} s"
+    );
+}

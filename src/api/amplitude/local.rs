@@ -39,7 +39,9 @@ fn flags(climb: &Climb, upstream: Option<StatusCode>) -> Option<Answer> {
         FlagsMode::Plain => synced.as_ref().and_then(|flags| flags.plain.clone()),
         FlagsMode::Remote => synced.as_ref().and_then(|flags| flags.remote.clone()),
     };
-    let data = data.or_else(|| climb.environment.bootstrap.clone())?;
+    // The file stands in for what was never synced, not for a set that upstream refuses to give.
+    let is_synced = synced.as_ref().is_some_and(|flags| flags.evaluation().is_some());
+    let data = data.or_else(|| climb.environment.bootstrap.clone().filter(|_| !is_synced))?;
     let wanted = &climb.question.flag_keys;
     let etag = wanted.is_all().then(|| data.etag.clone());
     Some(Answer::local(data.filtered(wanted), etag, upstream))

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use crate::api::Worker;
 use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::{Climb, Landed};
 use crate::api::request_id;
-use crate::cache::Stored;
+use crate::cache::{Marks, Stored};
 use crate::evaluate::json::{Document, Kind, Value};
 use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
@@ -204,7 +203,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
                 deployment,
                 definitions,
                 route: climb.route,
-                superseded: AtomicBool::new(false),
+                marks: Marks::default(),
                 body,
             });
             let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
