@@ -281,8 +281,10 @@ impl Climb {
         if self.environment.origins.is_none() {
             return computed.map(Some).ok_or(RequestError::NoAnswer);
         }
+        // No room to learn this key and its flags: they are not synced.
+        let is_strange = self.known().is_none() && self.worker.proxy.deployments.is_full();
         if computed.is_some() {
-            if self.known().is_none() {
+            if self.known().is_none() && !is_strange {
                 // The flags file answers meanwhile; what is synced will come before it.
                 let _ = self.prove();
             }
@@ -290,6 +292,9 @@ impl Climb {
         }
         if let Some(answer) = self.rejected(Instant::now()) {
             return Ok(Some(answer.into()));
+        }
+        if is_strange {
+            return Ok(None);
         }
         let is_synced = self
             .known()

@@ -150,7 +150,8 @@ impl<'c> Lane<'c> {
             let mut buf = ReadBuf::new(&mut read);
             match Pin::new(&mut *self.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                // What is not complete by now never will be.
+                // What is not complete by now never will be: the HTTP library knows what to say to that.
+                Poll::Ready(Ok(())) if !self.kept.is_empty() => return Poll::Ready(Step::HandOver),
                 Poll::Ready(_) => return Poll::Ready(Step::End),
                 Poll::Pending => {
                     self.watch.wait(cx);

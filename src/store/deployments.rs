@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::Notify;
 
 use crate::config;
 use crate::key::DeploymentKey;
@@ -47,6 +48,9 @@ pub struct Deployment {
     synced_at: AtomicU64,
     /// Unix milliseconds of the last sync that brought other flags; 0 = never.
     changed_at: AtomicU64,
+    /// Whether the last sync failed and upstream has not answered since.
+    overdue: AtomicBool,
+    recovered: Notify,
 }
 
 /// What publishing flags must remember.
@@ -82,6 +86,8 @@ impl Deployment {
             first_definitions: OnceLock::new(),
             synced_at: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
+            recovered: Notify::new(),
         }
     }
 
@@ -163,6 +169,23 @@ impl Deployment {
             self.changed_at.store(now, Ordering::Relaxed);
         }
         changed
+    }
+
+    /// The last sync failed: the next answer of upstream is worth another one.
+    pub fn sync_failed(&self) {
+        self.overdue.store(true, Ordering::Relaxed);
+    }
+
+    /// Upstream answered for this key, so its flags can probably be had again.
+    pub fn upstream_answered(&self) {
+        if self.overdue.load(Ordering::Relaxed) && self.overdue.swap(false, Ordering::Relaxed) {
+            self.recovered.notify_one();
+        }
+    }
+
+    /// Waits until upstream answers after a failed sync.
+    pub async fn recovered(&self) {
+        self.recovered.notified().await;
     }
 
     /// When its flags were last found current.
@@ -288,7 +311,7 @@ impl Deployments {
             Some(deployment) => deployment,
             None => {
                 let table = self.by_key.load_full();
-                if table.values().filter(|deployment| !deployment.configured).count() >= self.max_learnt {
+                if self.is_full() {
                     return Accepted::Full;
                 }
                 let deployment = Arc::new(Deployment::new(environment, key.clone(), false));
@@ -305,6 +328,13 @@ impl Deployments {
             deployment,
             fresh: before != Standing::Accepted as u8,
         }
+    }
+
+    /// Whether no further key can be learnt.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let table = self.by_key.load();
+        table.values().filter(|deployment| !deployment.configured).count() >= self.max_learnt
     }
 
     /// Upstream answered 401: the key is out of service at once. Says whether it was in service before.

@@ -306,17 +306,32 @@ async fn poll(
         let synced = sync_once(client, deployments, environment, key, &settings.upstream).await;
         report(environment, key, &synced, failures, began.elapsed());
         failures = if synced.is_ok() { 0 } else { failures + 1 };
-        let holds = deployments
-            .get(environment.index, key)
-            .is_some_and(|it| it.flags().plain.is_some());
-        let pause = jittered(
-            pause(settings.sync.flags_interval, failures, holds),
-            settings.sync.jitter,
-        );
+        let deployment = deployments.get(environment.index, key);
+        if let (Err(_), Some(deployment)) = (&synced, &deployment) {
+            deployment.sync_failed();
+        }
+        let holds = deployment.as_ref().is_some_and(|it| it.flags().plain.is_some());
+        let (interval, jitter) = (settings.sync.flags_interval, settings.sync.jitter);
+        let pause = jittered(pause(interval, failures, holds), jitter);
         tokio::select! {
             () = stop.requested() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = rest(pause, interval, deployment.as_deref()) => {}
         }
+    }
+}
+
+/// Sleeps for `pause`. What of it is longer than `interval` ends when upstream answers again: after an outage
+/// flags are not old for longer than they need be.
+async fn rest(pause: Duration, interval: Duration, deployment: Option<&Deployment>) {
+    let regular = pause.min(interval);
+    tokio::time::sleep(regular).await;
+    let longer = tokio::time::sleep(pause.saturating_sub(regular));
+    match deployment {
+        Some(deployment) if pause > regular => tokio::select! {
+            () = longer => {}
+            () = deployment.recovered() => {}
+        },
+        _ => longer.await,
     }
 }
 
@@ -403,6 +418,31 @@ mod tests {
                 "{failures} {holds}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pause_ends_when_upstream_answers_again() {
+        let seconds = Duration::from_secs;
+        let key = DeploymentKey::new(b"k").unwrap();
+        let deployment = Arc::new(Deployment::new(0, key, false));
+        let rested = async |pause| {
+            let began = tokio::time::Instant::now();
+            rest(pause, seconds(30), Some(&deployment)).await;
+            began.elapsed().as_secs()
+        };
+        assert_eq!(rested(seconds(120)).await, 120, "nothing is heard of upstream");
+        deployment.upstream_answered();
+        assert_eq!(rested(seconds(120)).await, 120, "no sync had failed");
+        deployment.sync_failed();
+        deployment.upstream_answered();
+        assert_eq!(rested(seconds(120)).await, 30, "but never before its time");
+        deployment.sync_failed();
+        let answering = Arc::clone(&deployment);
+        tokio::join!(async { assert_eq!(rested(seconds(120)).await, 50) }, async move {
+            tokio::time::sleep(seconds(50)).await;
+            answering.upstream_answered();
+        });
+        assert_eq!(rested(seconds(10)).await, 10);
     }
 
     #[test]

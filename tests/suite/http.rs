@@ -328,3 +328,16 @@ fn a_request_that_drips_in_is_answered_like_any_other() {
         assert_eq!((answer.status, answer.source()), (200, "hit"), "{answer:?}");
     }
 }
+
+#[test]
+fn a_client_that_ends_in_the_middle_of_its_body_is_told() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::start(&cloud);
+    let whole = Ask::sdk_post(r#"{"user_id":"u"}"#).bytes();
+    let bytes = &whole[..whole.len() - 3];
+    let mut caller = sidecar.caller();
+    caller.send(bytes);
+    caller.finish();
+    let answer = caller.receive(false).expect_answer(bytes);
+    assert_eq!((answer.status, answer.error_code()), (400, Some("broken_body")));
+}

@@ -324,7 +324,7 @@ fn an_endless_relay_does_not_hold_up_questions() {
 fn a_broken_body_is_the_clients_own_fault() {
     let cloud = FakeUpstream::start();
     let sidecar = Sidecar::in_front_of(&cloud)
-        .set("upstream.total_deadline", "500ms")
+        .set("upstream.total_deadline", "3s")
         .start();
     let post = |framing: &str, body: &str| {
         let head = "POST /web/v1/events HTTP/1.1\r\nHost: a";

@@ -202,6 +202,26 @@ fn a_revoked_key_is_not_covered_by_a_flags_file() {
 }
 
 #[test]
+fn a_full_key_table_forwards_what_it_cannot_evaluate() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud)
+        .set("environments.0.evaluation", "local")
+        .set("keys.max_learnt", "1")
+        .start();
+    let source = |key: &str| sidecar.ask(&Ask::about("u").key(key)).source().to_owned();
+    assert_eq!(source("server-1"), "local");
+    cloud.forget();
+    for _ in 0..2 {
+        assert_eq!(source("server-2"), "miss");
+    }
+    assert_eq!(cloud.count(Route::Vardata), 2);
+    let synced = cloud.requests_on(Route::Flags);
+    let of_strange = synced.iter().filter(|request| request.key() == Some("server-2"));
+    assert_eq!(of_strange.count(), 0, "its flags would be for nothing");
+    assert_eq!(source("server-1"), "local");
+}
+
+#[test]
 fn a_full_key_table_forwards_what_it_cannot_learn() {
     let cloud = FakeUpstream::start();
     let sidecar = Sidecar::in_front_of(&cloud).set("keys.max_learnt", "2").start();

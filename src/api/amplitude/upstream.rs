@@ -192,6 +192,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             let Some(deployment) = deployment else {
                 return Landed::Relayed(Arc::new(relay(response)));
             };
+            deployment.upstream_answered();
             let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
             let body = response.into_body();
             let entry = Arc::new(Stored {
