@@ -1,16 +1,38 @@
 //! Request ids for requests that bring none: UUID version 7 (OPS 10.2).
 
+use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
+
+thread_local! {
+    /// State of this thread's random numbers. An id has to be unlike others, not hard to guess.
+    static STATE: Cell<u64> = Cell::new(seed());
+}
+
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    // Without random numbers ids are merely less unique.
+    let _ = getrandom::fill(&mut seed);
+    u64::from_le_bytes(seed)
+}
+
+/// The next number of `SplitMix64` (Steele, Lea, Flood 2014).
+fn random() -> u64 {
+    let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    STATE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
 
 /// A new id: 48 bits of milliseconds since 1970, then random.
 #[must_use]
 pub fn fresh() -> HeaderValue {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut bytes = [0u8; 16];
-    // Without random numbers the id is merely less unique.
-    let _ = getrandom::fill(&mut bytes[6..]);
+    bytes[8..].copy_from_slice(&random().to_le_bytes());
+    bytes[6..8].copy_from_slice(&random().to_le_bytes()[..2]);
     let millis = u64::try_from(since.as_millis()).unwrap_or(0).to_be_bytes();
     bytes[..6].copy_from_slice(&millis[2..]);
     bytes[6] = bytes[6] & 0x0f | 0x70;

@@ -8,8 +8,10 @@
 use std::fmt;
 use std::ops::Range;
 
+pub use self::outline::{Outline, Wanted};
 use self::scan::Parser;
 
+mod outline;
 mod scan;
 #[cfg(test)]
 mod tests;

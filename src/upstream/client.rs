@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsConnector;
 
 use super::attempt::{Attempt, refuse};
+use super::direct::{KEPT, Lost};
 use super::error::{Phase, UpstreamError};
 use super::exchange::{BoxError, Outgoing, within};
 use super::gate::{Lane, Slot};
@@ -26,6 +27,9 @@ use crate::metrics::Operation;
 /// A failed attempt, or a request on a kept connection, is repeated only if it failed this fast: a retry must not double the time until a
 /// stand-in is used.
 const REPEAT_WITHIN: Duration = Duration::from_millis(250);
+
+/// A request longer than this leaves no room behind.
+const SCRATCH_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes reserved at once for an announced body; a larger one grows as it arrives.
 const RESERVE_BYTES_MAX: usize = 1024 * 1024;
@@ -48,6 +52,8 @@ pub struct Client {
     tls: TlsConnector,
     /// By [`Origin::index`].
     pools: Mutex<Vec<Option<Arc<Pool>>>>,
+    /// Room to write requests in; taken by whoever writes one.
+    scratch: Mutex<Vec<u8>>,
 }
 
 impl Client {
@@ -59,10 +65,12 @@ impl Client {
             shared: Arc::clone(shared),
             tls,
             pools: Mutex::new(Vec::new()),
+            scratch: Mutex::default(),
         }
     }
 
-    /// Sends `request` to `origin` and returns the whole answer, of whatever status.
+    /// Sends `request` to `origin` and returns the whole answer, of whatever status, with those headers alone
+    /// that say what it is and how long it holds.
     ///
     /// Of the request's URI only path and query count. Retries, if the budget of `gate` has them, are
     /// within `limits`. Dropping the future ends the exchange.
@@ -137,7 +145,7 @@ impl Client {
         let timer = pin!(sleep_until(deadline));
         let attempt = self.begin_first(origin, gate, operation, now)?;
         match self
-            .respond(origin, &mut outgoing, timer, deadline, head_deadline)
+            .respond(origin, &mut outgoing, timer, deadline, head_deadline, None)
             .await
         {
             Err(error) => {
@@ -228,12 +236,100 @@ impl Client {
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
+        let pool = self.pool(origin);
+        let mut fresh = false;
+        loop {
+            let mut lease = take(&pool, fresh, timer.as_mut(), limits.deadline).await?;
+            if lease.direct().is_none() {
+                return self
+                    .exchange_by_library(origin, outgoing, timer, limits, lease)
+                    .await;
+            }
+            let sent_at = Instant::now();
+            let again = match self
+                .exchange_directly(origin, outgoing, timer.as_mut(), limits, &mut lease)
+                .await?
+            {
+                Directly::Answered(response) => return Ok(response),
+                Directly::NotFit => {
+                    return self
+                        .exchange_by_library(origin, outgoing, timer, limits, lease)
+                        .await;
+                }
+                Directly::Lost(lost) => {
+                    // A connection closed beforehand fails at once; one that fails later failed for this request.
+                    let beforehand = !fresh && lease.is_reused() && sent_at.elapsed() <= REPEAT_WITHIN;
+                    if !(beforehand && (lost.unsent || (lost.closed && outgoing.is_repeatable()))) {
+                        return Err(lost.error);
+                    }
+                    true
+                }
+            };
+            fresh = again;
+        }
+    }
+
+    /// Over a connection whose bytes are read here. Whatever ends it early leaves the connection unusable.
+    async fn exchange_directly(
+        &self,
+        origin: &Arc<Origin>,
+        outgoing: &mut Outgoing,
+        mut timer: Pin<&mut Sleep>,
+        limits: Limits,
+        lease: &mut Lease,
+    ) -> Result<Directly, UpstreamError> {
+        let Some(direct) = lease.direct() else {
+            return Ok(Directly::NotFit);
+        };
+        let mut request = std::mem::take(&mut *lock(&self.scratch));
+        request.clear();
+        if !outgoing.write(origin, &mut request) {
+            return Ok(Directly::NotFit);
+        }
+        let head_by = self.head_by(Instant::now(), limits.deadline);
+        let head = within(timer.as_mut(), head_by, direct.ask(outgoing.method(), &request)).await;
+        if request.capacity() <= SCRATCH_BYTES_MAX {
+            *lock(&self.scratch) = request;
+        }
+        let head = match head {
+            Ok(Ok(head)) => head,
+            Ok(Err(lost)) => return Ok(Directly::Lost(lost)),
+            Err(_) => return Err(UpstreamError::Timeout(Phase::Head)),
+        };
+        if is_encoded(&head.headers) {
+            return Err(UpstreamError::Encoded);
+        }
+        let body = within(timer, limits.deadline, direct.body(&head, limits.max_answer))
+            .await
+            .map_err(|_| UpstreamError::Timeout(Phase::Body))??;
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(Directly::Answered(response))
+    }
+
+    /// Over a connection of the HTTP library: HTTP/2, and bodies too long for the other way.
+    async fn exchange_by_library(
+        &self,
+        origin: &Arc<Origin>,
+        outgoing: &mut Outgoing,
+        mut timer: Pin<&mut Sleep>,
+        limits: Limits,
+        lease: Lease,
+    ) -> Result<Response<Bytes>, UpstreamError> {
         let request_timeout = self.shared.settings.request_timeout;
         let (lease, response) = self
-            .respond(origin, outgoing, timer.as_mut(), limits.deadline, request_timeout)
+            .respond(
+                origin,
+                outgoing,
+                timer.as_mut(),
+                limits.deadline,
+                request_timeout,
+                Some(lease),
+            )
             .await?;
         let (mut parts, body) = response.into_parts();
-        detach(&mut parts.headers);
+        keep(&mut parts.headers);
         if is_encoded(&parts.headers) {
             return Err(UpstreamError::Encoded);
         }
@@ -259,18 +355,16 @@ impl Client {
         mut timer: Pin<&mut Sleep>,
         deadline: Instant,
         request_timeout: Duration,
+        mut first: Option<Lease>,
     ) -> Result<(Lease, Response<Incoming>), UpstreamError> {
         let pool = self.pool(origin);
         let mut fresh = false;
         loop {
-            let mut lease = match pool.checkout(fresh, Instant::now()) {
-                Checkout::Ready(lease) => lease,
-                Checkout::Wait(opening) => match within(timer.as_mut(), deadline, opening).await {
-                    Ok(Ok(opened)) => opened?,
-                    // The runtime is going down, or no connection came in time.
-                    Ok(Err(_)) | Err(_) => return Err(UpstreamError::Timeout(Phase::Connect)),
-                },
+            let mut lease = match first.take() {
+                Some(lease) => lease,
+                None => take(&pool, fresh, timer.as_mut(), deadline).await?,
             };
+            lease.prepare().await?;
             let request = outgoing.build(origin, &lease)?;
             let sent_at = Instant::now();
             let head_by = deadline.min(sent_at + request_timeout);
@@ -301,6 +395,31 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// How an exchange over a connection whose bytes are read here went.
+enum Directly {
+    Answered(Response<Bytes>),
+    /// Nothing was sent: the connection or the request is not for this way.
+    NotFit,
+    Lost(Lost),
+}
+
+/// A connection, opened if none is idle.
+async fn take(
+    pool: &Arc<Pool>,
+    fresh: bool,
+    timer: Pin<&mut Sleep>,
+    deadline: Instant,
+) -> Result<Lease, UpstreamError> {
+    match pool.checkout(fresh, Instant::now()) {
+        Checkout::Ready(lease) => Ok(lease),
+        Checkout::Wait(opening) => match within(timer, deadline, opening).await {
+            Ok(Ok(opened)) => opened,
+            // The runtime is going down, or no connection came in time.
+            Ok(Err(_)) | Err(_) => Err(UpstreamError::Timeout(Phase::Connect)),
+        },
     }
 }
 
@@ -377,11 +496,15 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, UpstreamErro
     })
 }
 
-/// Gives every header value memory of its own, for the same reason.
-fn detach(headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
-            *value = own;
+/// Leaves the headers that are looked at, with values in memory of their own, for the same reason.
+fn keep(headers: &mut HeaderMap) {
+    let mut kept = HeaderMap::new();
+    for name in KEPT {
+        for value in headers.get_all(&name) {
+            if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+                kept.append(name.clone(), own);
+            }
         }
     }
+    *headers = kept;
 }

@@ -1,11 +1,15 @@
 //! How calls to upstream fail.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::metrics::Outcome;
+
+/// What lies behind a broken exchange.
+pub type Cause = Arc<dyn Error + Send + Sync>;
 
 /// Why an upstream gave no whole answer. An answer of any status is not an error.
 ///
@@ -35,10 +39,10 @@ pub enum UpstreamError {
     Timeout(Phase),
     /// The connection broke, or the stream was reset.
     #[error("the connection broke: {0}")]
-    Reset(Arc<hyper::Error>),
+    Reset(Cause),
     /// What came is not HTTP.
     #[error("not HTTP: {0}")]
-    Malformed(Arc<hyper::Error>),
+    Malformed(Cause),
     /// An upgrade that nobody asked for.
     #[error("an upgrade that was not asked for")]
     Upgraded,
@@ -146,6 +150,15 @@ impl UpstreamError {
         }
     }
 
+    /// What a connection reports whose bytes are read here.
+    pub(super) fn broken(error: io::Error) -> Self {
+        match error.kind() {
+            // What TLS says of bytes that are none of its own.
+            io::ErrorKind::InvalidData => Self::Malformed(Arc::new(error)),
+            _ => Self::Reset(Arc::new(error)),
+        }
+    }
+
     /// What hyper reports between the request and the head of the response.
     pub(super) fn before_head(error: hyper::Error) -> Self {
         if error.is_user() || error.is_body_write_aborted() {
@@ -173,7 +186,7 @@ impl UpstreamError {
 }
 
 /// The kind of the first I/O error in the chain of causes.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::Origin;
+use super::direct::BODY_BYTES_MAX;
 use super::error::UpstreamError;
 use super::headers::clean_request;
 use super::pool::Lease;
@@ -133,6 +134,42 @@ impl Outgoing {
             request.headers_mut().insert(HOST, origin.host_header().clone());
         }
         Ok(request)
+    }
+
+    /// Appends the request as it goes over a connection of HTTP/1.1, body included. `false`: its body is
+    /// streamed, or too long to be written before anything is read.
+    pub(super) fn write(&self, origin: &Origin, out: &mut Vec<u8>) -> bool {
+        let OutBody::Whole(body) = &self.body else {
+            return false;
+        };
+        if body.len() > BODY_BYTES_MAX {
+            return false;
+        }
+        let mut part = |part: &[u8]| out.extend_from_slice(part);
+        part(self.method.as_str().as_bytes());
+        part(b" ");
+        part(self.target.as_str().as_bytes());
+        part(b" HTTP/1.1\r\nhost: ");
+        part(origin.host_header().as_bytes());
+        for (name, value) in &self.headers {
+            part(b"\r\n");
+            part(name.as_str().as_bytes());
+            part(b": ");
+            part(value.as_bytes());
+        }
+        // A method that promises a body says also that it is empty (RFC 9110, 8.6).
+        if !body.is_empty() || matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
+            part(b"\r\ncontent-length: ");
+            part(itoa::Buffer::new().format(body.len()).as_bytes());
+        }
+        part(b"\r\n\r\n");
+        part(body);
+        true
+    }
+
+    /// The method.
+    pub(super) const fn method(&self) -> &Method {
+        &self.method
     }
 
     /// Takes the body of a request back that was never sent.

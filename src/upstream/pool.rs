@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::connect::{Wire, dial};
+use super::direct::{Direct, Stream};
 use super::error::{Phase, UpstreamError};
 use super::exchange::OutBody;
 use super::{Origin, lock};
@@ -31,11 +32,16 @@ use super::{Origin, lock};
 /// must not meet that.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
+/// How long connections beyond the number that is kept wait for another request, and how many times that
+/// number they may be.
+const SPARE_FOR: Duration = Duration::from_secs(1);
+const SPARE_FACTOR: usize = 4;
+
 /// Age at which a connection is replaced, so that a changed name is followed in the end.
 const AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Bytes of a response head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The same for HTTP/2, whose length is a 32-bit number.
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
@@ -75,6 +81,8 @@ struct Connection {
 }
 
 enum Sender {
+    /// For whole requests and answers; for others the HTTP library takes it over.
+    Direct(Box<Direct>),
     Http1(http1::SendRequest<OutBody>),
     Http2(http2::SendRequest<OutBody>),
 }
@@ -139,9 +147,16 @@ impl Pool {
         Checkout::Wait(receiver)
     }
 
-    /// Closes connections that have been idle for long.
+    /// Closes connections that have been idle for long, and those beyond what is kept.
     pub(super) fn close_idle(&self, now: Instant) {
-        lock(&self.state).idle.retain(|(connection, idle_at)| {
+        let mut state = lock(&self.state);
+        while state.idle.len() > self.max_idle
+            && let Some((_, idle_at)) = state.idle.front()
+            && now.saturating_duration_since(*idle_at) >= SPARE_FOR
+        {
+            state.idle.pop_front();
+        }
+        state.idle.retain_mut(|(connection, idle_at)| {
             now.saturating_duration_since(*idle_at) < IDLE_MAX && connection.is_ready()
         });
     }
@@ -186,7 +201,7 @@ impl Pool {
                     id,
                     opened_at: now,
                 };
-                state.one_each = matches!(connection.sender, Sender::Http1(_));
+                state.one_each = !matches!(connection.sender, Sender::Http2(_));
                 if let Some(copy) = connection.copy() {
                     state.shared = Some(copy);
                     while let Some(waiter) = state.waiting.pop_front() {
@@ -233,13 +248,20 @@ impl Pool {
         if self.max_idle == 0 {
             return;
         }
-        if state.idle.len() >= self.max_idle {
+        // A burst hands back more than are kept: closing them at once would mean opening them again.
+        let spare = state
+            .idle
+            .front()
+            .map(|(_, idle_at)| now.saturating_duration_since(*idle_at));
+        if state.idle.len() >= self.max_idle && spare.is_some_and(|spare| spare >= SPARE_FOR)
+            || state.idle.len() >= self.max_idle.saturating_mul(SPARE_FACTOR)
+        {
             state.idle.pop_front();
         }
         state.idle.push_back((connection, now));
     }
 
-    fn put_back(self: &Arc<Self>, connection: Connection) {
+    fn put_back(self: &Arc<Self>, mut connection: Connection) {
         let now = Instant::now();
         if connection.is_usable(now) {
             self.hand_out(&mut lock(&self.state), connection, true, now);
@@ -248,13 +270,17 @@ impl Pool {
 
     async fn open(&self) -> Result<Sender, UpstreamError> {
         match dial(&self.origin, &self.tls, self.connect_timeout).await? {
-            Wire::Plain(stream) => self.speak_http1(TokioIo::new(stream)).await,
-            Wire::Tls { stream, http2: false } => self.speak_http1(TokioIo::new(*stream)).await,
+            Wire::Plain(stream) => Ok(self.direct(Stream::Plain(stream))),
+            Wire::Tls { stream, http2: false } => Ok(self.direct(Stream::Tls(stream))),
             Wire::Tls { stream, http2: true } => self.speak_http2(TokioIo::new(*stream)).await,
         }
     }
 
-    async fn speak_http1<T>(&self, stream: T) -> Result<Sender, UpstreamError>
+    fn direct(&self, stream: Stream) -> Sender {
+        Sender::Direct(Box::new(Direct::new(stream, Open::new(&self.origin))))
+    }
+
+    async fn speak_http1<T>(&self, stream: T, open: Open) -> Result<Sender, UpstreamError>
     where
         T: Read + Write + Send + Unpin + 'static,
     {
@@ -263,7 +289,7 @@ impl Pool {
             .handshake(stream)
             .await
             .map_err(UpstreamError::before_head)?;
-        self.drive(driver);
+        drive(driver, open);
         Ok(Sender::Http1(sender))
     }
 
@@ -279,26 +305,34 @@ impl Pool {
             .handshake(stream)
             .await
             .map_err(UpstreamError::before_head)?;
-        self.drive(driver);
+        drive(driver, Open::new(&self.origin));
         Ok(Sender::Http2(sender))
     }
+}
 
-    /// Runs a connection until it is closed: when upstream closes it, or when nothing holds its sender.
-    fn drive(&self, driver: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-        struct Open(Arc<Origin>);
-        impl Drop for Open {
-            fn drop(&mut self) {
-                self.0.connections.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.origin.connections.fetch_add(1, Ordering::Relaxed);
-        let open = Open(Arc::clone(&self.origin));
-        TokioExecutor::new().execute(async move {
-            // How it ended is told to the request that was on it, if any.
-            drop(driver.await);
-            drop(open);
-        });
+/// Counts a connection while it is there.
+pub(super) struct Open(Arc<Origin>);
+
+impl Open {
+    pub(super) fn new(origin: &Arc<Origin>) -> Self {
+        origin.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(origin))
     }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a connection until it is closed: when upstream closes it, or when nothing holds its sender.
+fn drive(driver: impl Future<Output = hyper::Result<()>> + Send + 'static, open: Open) {
+    TokioExecutor::new().execute(async move {
+        // How it ended is told to the request that was on it, if any.
+        drop(driver.await);
+        drop(open);
+    });
 }
 
 impl State {
@@ -310,7 +344,7 @@ impl State {
     }
 
     fn take_idle(&mut self, now: Instant) -> Option<Connection> {
-        while let Some((connection, idle_at)) = self.idle.pop_back() {
+        while let Some((mut connection, idle_at)) = self.idle.pop_back() {
             if now.saturating_duration_since(idle_at) >= IDLE_MAX {
                 // The others have been idle even longer.
                 self.idle.clear();
@@ -328,7 +362,7 @@ impl Connection {
     /// A second handle on an HTTP/2 connection.
     fn copy(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1(_) => None,
+            Sender::Direct(_) | Sender::Http1(_) => None,
             Sender::Http2(sender) => Some(Self {
                 sender: Sender::Http2(sender.clone()),
                 id: self.id,
@@ -337,15 +371,16 @@ impl Connection {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        match &self.sender {
+    fn is_ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Direct(direct) => direct.is_ready(),
             Sender::Http1(sender) => sender.is_ready(),
             Sender::Http2(sender) => sender.is_ready(),
         }
     }
 
     /// Whether it can take a request and is not too old for it.
-    fn is_usable(&self, now: Instant) -> bool {
+    fn is_usable(&mut self, now: Instant) -> bool {
         self.is_ready() && now.saturating_duration_since(self.opened_at) < AGE_MAX
     }
 }
@@ -378,6 +413,46 @@ impl Lease {
         }
     }
 
+    /// The connection, if whole answers are read from it here.
+    pub(super) fn direct(&mut self) -> Option<&mut Direct> {
+        match &mut self.connection.as_mut()?.sender {
+            Sender::Direct(direct) => Some(direct),
+            Sender::Http1(_) | Sender::Http2(_) => None,
+        }
+    }
+
+    /// Hands the connection to the HTTP library, which can stream.
+    ///
+    /// # Errors
+    ///
+    /// When the library does not take it.
+    pub(super) async fn prepare(&mut self) -> Result<(), UpstreamError> {
+        let Some(connection) = self
+            .connection
+            .take_if(|it| matches!(it.sender, Sender::Direct(_)))
+        else {
+            return Ok(());
+        };
+        let Connection {
+            sender,
+            id,
+            opened_at,
+        } = connection;
+        let sender = match sender {
+            Sender::Direct(direct) => match direct.into_parts() {
+                (Stream::Plain(stream), open) => self.pool.speak_http1(TokioIo::new(stream), open).await?,
+                (Stream::Tls(stream), open) => self.pool.speak_http1(TokioIo::new(*stream), open).await?,
+            },
+            sender => sender,
+        };
+        self.connection = Some(Connection {
+            sender,
+            id,
+            opened_at,
+        });
+        Ok(())
+    }
+
     /// Sends `request` and waits for the head of its response.
     ///
     /// # Errors
@@ -387,8 +462,8 @@ impl Lease {
         let sent = match self.connection.as_mut().map(|connection| &mut connection.sender) {
             Some(Sender::Http1(sender)) => sender.try_send_request(request).await,
             Some(Sender::Http2(sender)) => sender.try_send_request(request).await,
-            // Only `finish` and `discard` take the connection out, and both consume the lease.
-            None => std::future::pending().await,
+            // `prepare` came first; only `finish` and `discard` take the connection out, and both consume the lease.
+            Some(Sender::Direct(_)) | None => std::future::pending().await,
         };
         sent.map_err(|mut refused| {
             let unsent = refused.take_message();
@@ -439,7 +514,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take()
-            && matches!(connection.sender, Sender::Http1(_))
+            && !matches!(connection.sender, Sender::Http2(_))
         {
             self.pool.put_back(connection);
         }

@@ -13,7 +13,7 @@ use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::{Climb, Landed};
 use crate::api::request_id;
 use crate::cache::{Marks, Stored};
-use crate::evaluate::json::{Document, Kind, Value};
+use crate::evaluate::json::{Kind, Outline, Wanted};
 use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
@@ -59,26 +59,23 @@ pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> 
     }
 }
 
-/// Members of which a variant has at least one, if it has any (API 3.6).
-const VARIANT_MEMBERS: [&str; 4] = ["key", "value", "payload", "metadata"];
+/// An object of variants. A variant has at least one of these members, if it has any (API 3.6).
+const VARIANTS: Wanted<'_> = Wanted {
+    names: &["key", "value", "payload", "metadata"],
+    may_be_empty: true,
+};
 
-/// Whether `body` is what was asked for: an object of variants, or an array of flags. What is in those is
-/// upstream's own affair; but `{"error": {"code": 503}}` holds no variant, whatever its status says.
+/// An array of flags.
+const FLAGS: Wanted<'_> = Wanted {
+    names: &["key"],
+    may_be_empty: false,
+};
+
+/// Whether `body` is what was asked for. What is in variants and flags is upstream's own affair; but
+/// `{"error": {"code": 503}}` holds no variant, whatever its status says.
 fn is_shaped(body: &[u8], wanted: Kind) -> bool {
-    let Ok(document) = Document::parse(body, ANSWER_DEPTH_MAX) else {
-        return false;
-    };
-    let root = document.root();
-    root.kind() == wanted
-        && root.members().all(|(_, variant)| is_variant(variant))
-        && root
-            .elements()
-            .all(|flag| flag.kind() == Kind::Object && flag.get("key").is_some())
-}
-
-fn is_variant(value: Value<'_>) -> bool {
-    value.kind() == Kind::Object
-        && (value.members().next().is_none() || VARIANT_MEMBERS.iter().any(|name| value.get(name).is_some()))
+    let within = if wanted == Kind::Array { FLAGS } else { VARIANTS };
+    Outline::of(body, ANSWER_DEPTH_MAX, within).is_ok_and(|found| found.kind == wanted && found.fits)
 }
 
 fn relay(response: Response<Bytes>) -> Relayed {
