@@ -3,4 +3,7 @@
 //! [`json`] reads the text of users and flags; [`amplitude`] turns them into variants.
 
 pub mod amplitude;
+mod canonical;
 pub mod json;
+mod pattern;
+mod quick_map;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::canonical::{Hash128, write_canonical};
 use super::condition::{Test, is_cohort_operator};
 use super::murmur3::Salted;
 use super::order::Order;
@@ -16,8 +15,10 @@ use super::set::{
     Problem, ProblemKind, ResultSlot, Segment,
 };
 use super::spec::{BucketSpec, ConditionSpec, FlagSpec, SegmentSpec, VariantSpec, text};
-use super::words::{QuickMap, Values, WordMap};
+use super::words::Values;
+use crate::evaluate::canonical::{Hash128, write_canonical};
 use crate::evaluate::json::{Document, Kind, Value, write_string};
+use crate::evaluate::quick_map::{QuickMap, WordMap};
 
 /// Arrays and objects inside each other in a flag set.
 const DEPTH_MAX: usize = 128;

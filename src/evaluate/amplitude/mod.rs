@@ -8,7 +8,6 @@
 //! Invariants: the result depends on nothing but the flags, the subject and the [`Host`]; no input,
 //! however hostile, overflows the stack or runs without bound.
 
-mod canonical;
 mod compile;
 mod condition;
 mod evaluation;

@@ -4,8 +4,8 @@
 //! flags select, fills all slots.
 
 use super::property::{Property, write_text};
-use super::words::WordMap;
 use crate::evaluate::json::{Kind, Value, write_string};
+use crate::evaluate::quick_map::WordMap;
 
 /// Members of a user that move into `context.groups` (AE 2).
 const GROUP_MEMBERS: [&str; 3] = ["groups", "group_properties", "group_cohort_ids"];

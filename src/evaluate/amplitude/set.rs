@@ -9,8 +9,8 @@ use super::murmur3::Salted;
 use super::order::Order;
 use super::property::FixedProperty;
 use super::selector::{Paths, Source};
-use super::words::WordMap;
 use crate::evaluate::json::{JsonError, Kind};
+use crate::evaluate::quick_map::WordMap;
 
 /// The flags of a deployment, compiled once and shared by all evaluations.
 ///

@@ -1,7 +1,8 @@
 //! Escapes and character classes of Java's syntax.
 
 use super::class::{predefined, property};
-use super::translate::{NESTING_MAX, Translator, push_range};
+use super::translate::{NESTING_MAX, Translator};
+use crate::evaluate::pattern::push_range;
 
 impl Translator {
     /// Reads what follows a backslash outside of a class.

@@ -5,19 +5,12 @@
 //! meet. Source: the documentation of `java.util.regex.Pattern` (JDK 17), compared with its behaviour.
 
 use super::class::LINE_ENDS;
+use crate::evaluate::pattern::{Translated, push_char};
 
 /// Groups and classes inside each other.
 pub(super) const NESTING_MAX: usize = 60;
 
-/// A pattern in Rust's syntax, anchored at both ends.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Translated {
-    pub(super) text: String,
-    /// It needs look-around, back-references or atomic groups.
-    pub(super) backtracks: bool,
-}
-
-/// Translates a pattern, or says what is wrong with it.
+/// Translates a pattern, anchored at both ends, or says what is wrong with it.
 pub(super) fn translate(pattern: &str) -> Result<Translated, String> {
     let mut translator = Translator {
         tokens: unquoted(pattern),
@@ -484,22 +477,5 @@ impl Translator {
         count
             .map(Some)
             .ok_or_else(|| "illegal repetition range".to_owned())
-    }
-}
-
-pub(super) fn push_range(body: &mut String, first: char, last: char) {
-    push_char(body, first);
-    if last != first {
-        body.push('-');
-        push_char(body, last);
-    }
-}
-
-/// Appends a literal character so that no dialect reads more into it.
-fn push_char(out: &mut String, c: char) {
-    if c.is_ascii_alphanumeric() {
-        out.push(c);
-    } else {
-        out.push_str(&format!(r"\x{{{:X}}}", u32::from(c)));
     }
 }
