@@ -361,6 +361,7 @@ impl Parts {
                 .iter()
                 .map(|environment| environment.name.clone())
                 .collect(),
+            featbit_environments: Vec::new(),
             upstreams,
             workers: config.workers.get(),
             logs,

@@ -121,8 +121,10 @@ label! {
         Flags = "flags",
         /// cohorts
         Cohort = "cohort",
-        /// server-sent events
+        /// server-sent events, websockets
         Stream = "stream",
+        /// events of applications, forwarded
+        Events = "events",
         /// everything else
         Passthrough = "passthrough",
     }
@@ -371,6 +373,64 @@ label! {
     SyncSource {
         /// Flag sets
         Flags = "flags",
+        /// FeatBit's data, over a websocket
+        FbStream = "fb_stream",
+        /// FeatBit's data, polled
+        FbPoll = "fb_poll",
+    }
+}
+
+label! {
+    /// What kind of event is forwarded.
+    EventKind {
+        /// What FeatBit's SDKs report of evaluations and metrics
+        Insight = "insight",
+    }
+}
+
+label! {
+    /// Why an event was not delivered.
+    EventDrop {
+        /// More waited than may
+        QueueFull = "queue_full",
+        /// It waited too long
+        Expired = "expired",
+        /// Upstream does not want it
+        Rejected = "rejected",
+        /// The process ended first
+        Shutdown = "shutdown",
+    }
+}
+
+label! {
+    /// Which SDKs a served stream is for.
+    StreamKind {
+        /// Server-side SDKs: the data set
+        Server = "server",
+        /// Client-side SDKs: one user's evaluated flags
+        Client = "client",
+    }
+}
+
+label! {
+    /// Why a served stream ended.
+    StreamEnd {
+        /// Its client left
+        Left = "left",
+        /// 4003: a bad request, token or secret
+        Refused = "refused",
+        /// 1011: no data to serve
+        Unavailable = "unavailable",
+        /// 1013: as many streams as may be
+        Limit = "limit",
+        /// It took no data for too long
+        Slow = "slow",
+        /// It said nothing for too long
+        Silent = "silent",
+        /// It broke the protocol or sent too much
+        Protocol = "protocol",
+        /// The process is stopping
+        Draining = "draining",
     }
 }
 

@@ -26,10 +26,14 @@ use prometheus::{Registry, TextEncoder};
 use cells::{LATENCY, Totals};
 
 pub use labels::{
-    CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, Eviction, FlagResult,
-    Listener, LogLevel, Method, Operation, Outcome, Refresh, Rejection, Route, Source, SyncSource, Trigger,
+    CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, EventDrop, EventKind,
+    Eviction, FlagResult, Listener, LogLevel, Method, Operation, Outcome, Refresh, Rejection, Route, Source,
+    StreamEnd, StreamKind, SyncSource, Trigger,
 };
-pub use shared::{CacheMetrics, ListenerMetrics, LogMetrics, SyncMetrics, TaskMetrics, UpstreamMetrics};
+pub use shared::{
+    CacheMetrics, EventMetrics, ListenerMetrics, LogMetrics, StreamMetrics, SyncMetrics, TaskMetrics,
+    UpstreamMetrics,
+};
 pub use worker::{EvaluatedFlags, WorkerMetrics};
 
 /// Content type of [`Metrics::render`].
@@ -49,6 +53,8 @@ pub struct Setup {
     pub revision: String,
     /// Names of the environments, in the order of their indices.
     pub environments: Vec<String>,
+    /// Indices of those that are FeatBit's.
+    pub featbit_environments: Vec<usize>,
     /// The upstreams, in the order of their indices.
     pub upstreams: Vec<UpstreamSetup>,
     /// Data workers; 0 is taken as 1.
@@ -116,6 +122,12 @@ struct Parts {
     environments: Vec<Arc<SyncMetrics>>,
     /// Environments by label.
     environment_labels: Vec<Group>,
+    /// Environments by label and by what syncs them.
+    sync_labels: Vec<(SyncSource, Group)>,
+    /// FeatBit's environments by label.
+    featbit_labels: Vec<Group>,
+    events: [Arc<EventMetrics>; EventKind::ALL.len()],
+    streams: Arc<StreamMetrics>,
     /// Upstreams by label: up to [`NAMED_MAX`] names, and up to [`DETAILED_MAX`].
     upstream_labels: Vec<Group>,
     detailed_upstream_labels: Vec<Group>,
@@ -153,6 +165,12 @@ impl Metrics {
                 .collect(),
             admin: Arc::default(),
             cache: Arc::default(),
+            sync_labels: sync_labels(&environments, &setup.featbit_environments),
+            featbit_labels: groups_of(&environments, NAMED_MAX, |at| {
+                setup.featbit_environments.contains(&at)
+            }),
+            events: std::array::from_fn(|_| Arc::default()),
+            streams: Arc::default(),
             environment_labels: groups(&environments, NAMED_MAX),
             environments: environments.iter().map(|_| Arc::default()).collect(),
             upstream_labels: groups(&upstreams, NAMED_MAX),
@@ -199,6 +217,18 @@ impl Metrics {
     #[must_use]
     pub fn cache(&self) -> Arc<CacheMetrics> {
         Arc::clone(&self.parts.cache)
+    }
+
+    /// The cells of one kind of forwarded event.
+    #[must_use]
+    pub fn events(&self, kind: EventKind) -> Arc<EventMetrics> {
+        Arc::clone(&self.parts.events[kind.index()])
+    }
+
+    /// The cells of the streams that are served.
+    #[must_use]
+    pub fn streams(&self) -> Arc<StreamMetrics> {
+        Arc::clone(&self.parts.streams)
     }
 
     /// The cells of the admin listener.
@@ -348,8 +378,13 @@ impl Upstream {
 
 /// Indices by label: the first `max` names stand for themselves, the rest together for `other`.
 fn groups(names: &[&str], max: usize) -> Vec<Group> {
+    groups_of(names, max, |_| true)
+}
+
+/// The same of those indices that are `wanted`.
+fn groups_of(names: &[&str], max: usize, wanted: impl Fn(usize) -> bool) -> Vec<Group> {
     let mut by_label: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate().filter(|(index, _)| wanted(*index)) {
         by_label
             .entry(if index < max { name } else { "other" })
             .or_default()
@@ -362,6 +397,17 @@ fn groups(names: &[&str], max: usize) -> Vec<Group> {
             members,
         })
         .collect()
+}
+
+/// Environments by label, for every way in which one of them is synced.
+fn sync_labels(names: &[&str], featbit: &[usize]) -> Vec<(SyncSource, Group)> {
+    let of = |source: SyncSource| {
+        let is_featbit = source != SyncSource::Flags;
+        groups_of(names, NAMED_MAX, move |at| featbit.contains(&at) == is_featbit)
+            .into_iter()
+            .map(move |group| (source, group))
+    };
+    SyncSource::ALL.into_iter().flat_map(of).collect()
 }
 
 #[cfg(test)]

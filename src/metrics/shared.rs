@@ -1,11 +1,14 @@
 //! What any thread counts: upstreams, syncs, caches as a whole, the admin listener, log lines. These are rare
 //! next to requests, so one set of atomics serves all.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::cells::{Count, LATENCY, LatencyHistogram, Moment, nanoseconds};
-use super::labels::{CacheName, Closed, Eviction, LogLevel, Operation, Outcome, Refresh, SyncSource};
+use super::labels::{
+    CacheName, Closed, EventDrop, Eviction, LogLevel, Operation, Outcome, Refresh, StreamEnd, StreamKind,
+    SyncSource,
+};
 
 /// The counters of one upstream.
 #[derive(Debug, Default)]
@@ -111,9 +114,56 @@ pub struct SyncMetrics {
     durations: [LatencyHistogram; SyncSource::ALL.len()],
     succeeded_at: [Moment; SyncSource::ALL.len()],
     changed_at: [Moment; SyncSource::ALL.len()],
+    streams_opened: Count,
+    streams_closed: Count,
+    reconnects: Count,
+    refusals: Count,
+    clock_corrections: Count,
 }
 
 impl SyncMetrics {
+    /// A stream to upstream is open and brought data.
+    pub fn stream_opened(&self) {
+        self.streams_opened.add();
+    }
+
+    /// A stream that was open has ended.
+    pub fn stream_closed(&self) {
+        self.streams_closed.add();
+    }
+
+    /// A stream is about to be opened again.
+    pub fn reconnecting(&self) {
+        self.reconnects.add();
+    }
+
+    /// Upstream refused a stream for good (FeatBit's close code 4003).
+    pub fn refused(&self) {
+        self.refusals.add();
+    }
+
+    /// The clock of upstream turned out to differ from ours, and is reckoned with from now on.
+    pub fn clock_corrected(&self) {
+        self.clock_corrections.add();
+    }
+
+    pub(super) fn streams(&self) -> u64 {
+        let closed = self.streams_closed.get();
+        self.streams_opened.get().saturating_sub(closed)
+    }
+
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects.get()
+    }
+
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals.get()
+    }
+
+    pub(super) fn clock_corrections(&self) -> u64 {
+        self.clock_corrections.get()
+    }
+
     /// A sync of one deployment is over, `took` after it began.
     pub fn ended(&self, source: SyncSource, result: Refresh, took: Duration) {
         let now = SystemTime::now();
@@ -168,6 +218,130 @@ impl CacheMetrics {
 
     pub(super) fn refreshes(&self, cache: CacheName, result: Refresh) -> u64 {
         self.refreshes[cache.index()][result.index()].get()
+    }
+}
+
+/// The counters of one kind of forwarded event.
+#[derive(Debug, Default)]
+pub struct EventMetrics {
+    received: Count,
+    sent: Count,
+    dropped: [Count; EventDrop::ALL.len()],
+    waiting: AtomicU64,
+    capacity: AtomicU64,
+    /// When the oldest one that waits came, in milliseconds since 1970; 0 = none waits.
+    oldest_at: AtomicU64,
+}
+
+impl EventMetrics {
+    /// `n` events came from applications.
+    pub fn received(&self, n: u64) {
+        self.received.add_by(n);
+    }
+
+    /// `n` events were delivered.
+    pub fn sent(&self, n: u64) {
+        self.sent.add_by(n);
+    }
+
+    /// `n` events were given up.
+    pub fn dropped(&self, reason: EventDrop, n: u64) {
+        self.dropped[reason.index()].add_by(n);
+    }
+
+    /// As many may wait.
+    pub fn set_capacity(&self, n: u64) {
+        self.capacity.store(n, Relaxed);
+    }
+
+    /// As many wait now, the oldest since `oldest` (none if nothing waits).
+    pub fn set_waiting(&self, n: u64, oldest: Option<SystemTime>) {
+        self.waiting.store(n, Relaxed);
+        let since = oldest.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let millis = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        self.oldest_at.store(millis, Relaxed);
+    }
+
+    /// Events delivered so far.
+    #[must_use]
+    pub fn sent_total(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// Events given up so far, for one reason.
+    #[must_use]
+    pub fn dropped_total(&self, reason: EventDrop) -> u64 {
+        self.dropped[reason.index()].get()
+    }
+
+    pub(super) fn received_total(&self) -> u64 {
+        self.received.get()
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity.load(Relaxed)
+    }
+
+    pub(super) fn oldest_age(&self, now: SystemTime) -> Duration {
+        match self.oldest_at.load(Relaxed) {
+            0 => Duration::ZERO,
+            millis => now
+                .duration_since(UNIX_EPOCH + Duration::from_millis(millis))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The streams that are served to SDKs.
+#[derive(Debug, Default)]
+pub struct StreamMetrics {
+    opened: [Count; StreamKind::ALL.len()],
+    closed: [Count; StreamKind::ALL.len()],
+    ended: [Count; StreamEnd::ALL.len()],
+    messages: Count,
+}
+
+impl StreamMetrics {
+    /// A stream is served.
+    pub fn opened(&self, kind: StreamKind) {
+        self.opened[kind.index()].add();
+    }
+
+    /// A stream that was served has ended.
+    pub fn closed(&self, kind: StreamKind, end: StreamEnd) {
+        self.closed[kind.index()].add();
+        self.ended[end.index()].add();
+    }
+
+    /// A stream was turned away.
+    pub fn turned_away(&self, end: StreamEnd) {
+        self.ended[end.index()].add();
+    }
+
+    /// A message with data was sent.
+    pub fn message(&self) {
+        self.messages.add();
+    }
+
+    pub(super) fn open(&self, kind: StreamKind) -> u64 {
+        let closed = self.closed[kind.index()].get();
+        self.opened[kind.index()].get().saturating_sub(closed)
+    }
+
+    pub(super) fn opened_total(&self, kind: StreamKind) -> u64 {
+        self.opened[kind.index()].get()
+    }
+
+    pub(super) fn ended(&self, end: StreamEnd) -> u64 {
+        self.ended[end.index()].get()
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.messages.get()
     }
 }
 

@@ -17,6 +17,7 @@ fn setup(environments: usize, upstreams: Vec<UpstreamSetup>) -> Setup {
         version: "1.2.3".to_owned(),
         revision: "abc".to_owned(),
         environments: (0..environments).map(|n| format!("e{n}")).collect(),
+        featbit_environments: Vec::new(),
         upstreams,
         workers: 2,
         logs: Arc::default(),
@@ -25,6 +26,14 @@ fn setup(environments: usize, upstreams: Vec<UpstreamSetup>) -> Setup {
 
 fn one() -> Arc<Metrics> {
     Metrics::new(setup(1, vec![upstream("u0", &[])]))
+}
+
+/// One environment of each backend.
+fn both() -> Arc<Metrics> {
+    Metrics::new(Setup {
+        featbit_environments: vec![1],
+        ..setup(2, vec![upstream("u0", &[])])
+    })
 }
 
 /// The samples of an exposition: everything but comments.
@@ -54,14 +63,14 @@ fn sum(metrics: &Metrics, family: &str, part: &str) -> f64 {
 
 #[test]
 fn names_types_and_help_are_pinned() {
-    let text = one().render();
+    let text = both().render();
     let comments: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
     insta::assert_snapshot!("families", comments.join("\n"));
 }
 
 #[test]
 fn the_labels_of_every_family_are_pinned() {
-    let text = one().render();
+    let text = both().render();
     let shapes: BTreeSet<String> = samples(&text)
         .filter(|line| !line.starts_with("process_"))
         .map(|line| {
@@ -79,20 +88,28 @@ fn the_labels_of_every_family_are_pinned() {
 
 #[test]
 fn every_series_is_there_from_the_first_scrape_and_within_the_budget() {
-    use Operation::{Cohort, Evaluate, Flags, Passthrough, Stream};
+    use Operation::{Cohort, Evaluate, Events, Flags, Passthrough, Stream};
     let by_host = vec![
         upstream("eval", &[Evaluate, Flags, Passthrough]),
         upstream("flags", &[Flags]),
         upstream("stream", &[Stream]),
         upstream("cohort", &[Cohort]),
     ];
+    let featbit = Setup {
+        featbit_environments: vec![0],
+        ..setup(
+            1,
+            vec![upstream("u0", &[Evaluate, Flags, Stream, Events, Passthrough])],
+        )
+    };
     let many = (0..64).map(|n| upstream(&format!("u{n}"), &[])).collect();
     let too_many = (0..300).map(|n| upstream(&format!("u{n}"), &[])).collect();
     for (case, setup, budget) in [
-        ("one", setup(1, vec![upstream("u0", &[])]), 1_400),
+        ("one", setup(1, vec![upstream("u0", &[])]), 1_450),
         ("one, a host for each operation", setup(1, by_host), 1_440),
-        ("64", setup(64, many), 5_700),
-        ("300", setup(300, too_many), 5_800),
+        ("one of FeatBit", featbit, 1_450),
+        ("64", setup(64, many), 5_850),
+        ("300", setup(300, too_many), 5_950),
     ] {
         let metrics = Metrics::new(setup);
         let first = metrics.render();
@@ -154,10 +171,53 @@ fn count_everything(metrics: &Metrics) {
         }
     }
     for index in 0..metrics.parts.environments.len() {
-        metrics
-            .sync(index)
-            .ended(SyncSource::Flags, Refresh::Changed, Duration::from_millis(1));
+        for source in SyncSource::ALL {
+            metrics
+                .sync(index)
+                .ended(source, Refresh::Changed, Duration::from_millis(1));
+        }
+        metrics.sync(index).stream_opened();
+        metrics.sync(index).reconnecting();
     }
+    for kind in EventKind::ALL {
+        EventDrop::ALL
+            .into_iter()
+            .for_each(|reason| metrics.events(kind).dropped(reason, 1));
+    }
+    for kind in StreamKind::ALL {
+        metrics.streams().opened(kind);
+        StreamEnd::ALL
+            .into_iter()
+            .for_each(|end| metrics.streams().turned_away(end));
+    }
+}
+
+#[test]
+fn an_environment_has_the_series_of_its_backend_alone() {
+    let text = both().render();
+    let series = |name: &str| samples(&text).filter(|line| line.starts_with(name)).count();
+    assert_eq!(series("flagside_sync_runs_total{environment=\"e0\""), 3);
+    assert_eq!(series("flagside_sync_runs_total{environment=\"e1\""), 6);
+    assert_eq!(series("flagside_stream_connected"), 1);
+    assert_eq!(series("flagside_events_received_total"), 1);
+    let text = one().render();
+    assert!(!text.contains("flagside_events_") && !text.contains("fb_stream"));
+}
+
+#[test]
+fn waiting_events_have_an_age() {
+    let metrics = both();
+    let events = metrics.events(EventKind::Insight);
+    let sample = "flagside_events_oldest_age_seconds{kind=\"insight\"}";
+    assert_eq!(value(&metrics, sample), 0.0);
+    events.set_waiting(3, Some(SystemTime::now() - Duration::from_secs(100)));
+    assert!(value(&metrics, sample) >= 100.0);
+    assert_eq!(
+        value(&metrics, "flagside_events_queue_depth{kind=\"insight\"}"),
+        3.0
+    );
+    events.set_waiting(0, None);
+    assert_eq!(value(&metrics, sample), 0.0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::labels::{Degraded, LogLevel};
 use super::{Group, Parts, WorkerMetrics, process};
 
 mod answers;
+mod featbit;
 mod http;
 mod upstream;
 
@@ -29,6 +30,9 @@ pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
     upstream::states(&on);
     upstream::sync(&on);
     upstream::environments(&on);
+    featbit::events(&on);
+    featbit::synced_streams(&on);
+    featbit::served_streams(&on);
     logs(&on);
 }
 

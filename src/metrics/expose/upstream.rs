@@ -9,7 +9,9 @@ use super::{Declare, of_group, oldest};
 fn upstream_groups(parts: &Parts, operation: Operation) -> &[Group] {
     match operation {
         Operation::Evaluate | Operation::Flags => &parts.upstream_labels,
-        Operation::Cohort | Operation::Stream | Operation::Passthrough => &parts.detailed_upstream_labels,
+        Operation::Cohort | Operation::Stream | Operation::Events | Operation::Passthrough => {
+            &parts.detailed_upstream_labels
+        }
     }
 }
 
@@ -168,12 +170,10 @@ pub(super) fn sync(on: &Declare<'_>) {
         "Syncs, by what they brought.",
         &["environment", "source", "result"],
         |parts, out| {
-            for group in &parts.environment_labels {
-                for source in SyncSource::ALL {
-                    for result in Refresh::ALL {
-                        let runs = of_group(group, |at| parts.environments[at].runs(source, result));
-                        out.number(&[&group.label, source.as_str(), result.as_str()], runs);
-                    }
+            for (source, group) in &parts.sync_labels {
+                for result in Refresh::ALL {
+                    let runs = of_group(group, |at| parts.environments[at].runs(*source, result));
+                    out.number(&[&group.label, source.as_str(), result.as_str()], runs);
                 }
             }
         },
@@ -183,7 +183,8 @@ pub(super) fn sync(on: &Declare<'_>) {
         "How long syncs took.",
         &["source"],
         |parts, out| {
-            for source in SyncSource::ALL {
+            let is_used = |source: &SyncSource| parts.sync_labels.iter().any(|(used, _)| used == source);
+            for source in SyncSource::ALL.into_iter().filter(is_used) {
                 let mut totals = Totals::new(&LATENCY);
                 parts
                     .environments
@@ -198,11 +199,9 @@ pub(super) fn sync(on: &Declare<'_>) {
         "When a sync last succeeded, in seconds since 1970; 0 = never.",
         &["environment", "source"],
         |parts, out| {
-            for group in &parts.environment_labels {
-                for source in SyncSource::ALL {
-                    let at = oldest(group, |at| parts.environments[at].succeeded_at(source));
-                    out.value(&[&group.label, source.as_str()], at);
-                }
+            for (source, group) in &parts.sync_labels {
+                let at = oldest(group, |at| parts.environments[at].succeeded_at(*source));
+                out.value(&[&group.label, source.as_str()], at);
             }
         },
     );
@@ -211,11 +210,9 @@ pub(super) fn sync(on: &Declare<'_>) {
         "When a sync last brought something new, in seconds since 1970; 0 = never.",
         &["environment", "source"],
         |parts, out| {
-            for group in &parts.environment_labels {
-                for source in SyncSource::ALL {
-                    let at = oldest(group, |at| parts.environments[at].changed_at(source));
-                    out.value(&[&group.label, source.as_str()], at);
-                }
+            for (source, group) in &parts.sync_labels {
+                let at = oldest(group, |at| parts.environments[at].changed_at(*source));
+                out.value(&[&group.label, source.as_str()], at);
             }
         },
     );
