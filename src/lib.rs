@@ -33,4 +33,6 @@ pub mod task;
 #[cfg(feature = "proxy")]
 pub mod telemetry;
 #[cfg(feature = "proxy")]
+pub mod track;
+#[cfg(feature = "proxy")]
 pub mod upstream;

@@ -19,6 +19,7 @@
 //! went silent (not used again). It also costs less per request.
 
 mod attempt;
+mod backoff;
 mod breaker;
 mod budget;
 mod client;
@@ -38,6 +39,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::{Backoff, random_unit, retry_after};
 pub use breaker::{Admission, Breaker, BreakerState};
 pub use client::{Client, Limits};
 pub use error::{Cause, Phase, UpstreamError, UpstreamSetupError};
