@@ -24,7 +24,8 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Stream = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
 /// Who we are, unless the client says who it is.
-const OUR_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("flagside/", env!("CARGO_PKG_VERSION")));
+pub(super) const OUR_USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("flagside/", env!("CARGO_PKG_VERSION")));
 
 /// What is accepted where an answer is kept or read: no content coding.
 const PLAIN: HeaderValue = HeaderValue::from_static("identity");

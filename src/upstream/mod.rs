@@ -38,6 +38,7 @@ mod resolve;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 pub use backoff::{Backoff, random_unit, retry_after};
 pub use breaker::{Admission, Breaker, BreakerState};
@@ -48,6 +49,7 @@ pub use observe::{NoObserver, Observer};
 pub use origin::Origin;
 pub use relay::RelayBody;
 pub use shared::Shared;
+pub use websocket::{Dialer, Opened, Socket, SocketError, SocketIo, date};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -4,6 +4,7 @@ mod breaking;
 mod failures;
 mod relaying;
 mod secure;
+mod websockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
