@@ -5,6 +5,7 @@
 //! rejection; both tables are bounded and never drop an accepted key.
 
 pub mod deployments;
+pub mod featbit;
 pub mod flags;
 pub mod rejections;
 

@@ -4,6 +4,7 @@
 //! changes nothing; syncing never happens on a data worker, except where a request must wait for it.
 
 pub mod environment;
+pub mod featbit;
 pub mod flags;
 
 pub use environment::{Environment, Origins};
