@@ -1,0 +1,40 @@
+{{/* What the injector adds to pods: the options of its sidecar. */}}
+{{- define "flagside.template" -}}
+image: {{ include "flagside.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+native: {{ if include "flagside.native" . }}true{{ else }}false{{ end }}
+allowImageOverride: {{ .Values.injector.allowImageOverride }}
+config: {{ .Values.sidecar.config }}
+secret: {{ .Values.sidecar.secret }}
+logLevel: {{ .Values.sidecar.logLevel }}
+{{- with .Values.sidecar.setEnv }}
+setEnv:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- toYaml .Values.sidecar.resources | nindent 2 }}
+{{- end -}}
+
+{{/* The Secret with the webhook's certificate and key. */}}
+{{- define "flagside.certificateSecret" -}}
+{{- if eq .Values.injector.certificate.source "secret" -}}
+{{- required "injector.certificate.secretName: name the Secret that has tls.crt and tls.key" .Values.injector.certificate.secretName -}}
+{{- else -}}
+{{- default (include "flagside.named" (list . "injector-tls")) .Values.injector.certificate.secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Certificate, key and signer, base64: what is there already, else new ones. */}}
+{{- define "flagside.helmCertificate" -}}
+{{- $there := lookup "v1" "Secret" (include "flagside.namespace" .) (include "flagside.certificateSecret" .) -}}
+{{- $data := default dict $there.data -}}
+{{- if and (index $data "ca.crt") (index $data "tls.crt") (index $data "tls.key") -}}
+{{- dict "ca.crt" (index $data "ca.crt") "tls.crt" (index $data "tls.crt") "tls.key" (index $data "tls.key") | toYaml -}}
+{{- else -}}
+{{- $service := printf "%s.%s.svc" (include "flagside.named" (list . "injector")) (include "flagside.namespace" .) -}}
+{{- $days := int .Values.injector.certificate.validityDays -}}
+{{- $ca := genCA "flagside-injector-ca" $days -}}
+{{- $pair := genSignedCert "flagside-injector" nil (list $service (printf "%s.cluster.local" $service)) $days $ca -}}
+{{- dict "ca.crt" ($ca.Cert | b64enc) "tls.crt" ($pair.Cert | b64enc) "tls.key" ($pair.Key | b64enc) | toYaml -}}
+{{- end -}}
+{{- end -}}
