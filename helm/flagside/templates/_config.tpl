@@ -1,29 +1,82 @@
 {{/* Configuration of the shared Deployment --------------------------------------------------------------------------- */}}
 
-{{/* The user's configuration over what the chart sets, as YAML. */}}
+{{/* The configuration as given; where it says nothing, mode and listeners are the chart's. */}}
 {{- define "flagside.config" -}}
-{{- $own := dict "mode" "shared" "listen" (dict "data" (list (printf "%s:3546" .Values.listenAddress)) "admin" (list (printf "%s:3547" .Values.listenAddress))) -}}
-{{- toYaml (mergeOverwrite $own (deepCopy .Values.config)) -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $listen := default dict $config.listen -}}
+{{- $_ := set $config "mode" (default "shared" $config.mode) -}}
+{{- $_ := set $config "listen" (mergeOverwrite $listen (dict "data" (include "flagside.addresses" (list . $listen.data 3546) | fromYamlArray) "admin" (include "flagside.addresses" (list . $listen.admin 3547) | fromYamlArray))) -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* An address setting (a list, text with commas, or a port) as a list of ADDRESS:PORT: (list $ value default) */}}
+{{- define "flagside.addresses" -}}
+{{- $root := index . 0 -}}
+{{- $given := index . 1 -}}
+{{- if has (toString $given) (list "" "<nil>" "[]") -}}
+{{- $given = index . 2 -}}
+{{- end -}}
+{{- if not (kindIs "slice" $given) -}}
+{{- $given = splitList "," (include "flagside.text" $given) -}}
+{{- end -}}
+{{- $addresses := list -}}
+{{- range $given -}}
+{{- $address := include "flagside.text" . | trim -}}
+{{- if regexMatch "^:?[0-9]+$" $address -}}
+{{- $address = printf "%s:%s" $root.Values.listenAddress (trimPrefix ":" $address) -}}
+{{- end -}}
+{{- if $address -}}
+{{- $addresses = append $addresses $address -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $addresses -}}
+{{- end -}}
+
+{{/* The port of the first address that can be reached from outside of the pod: (list $ "admin") */}}
+{{- define "flagside.port" -}}
+{{- $listen := (include "flagside.config" (index . 0) | fromYaml).listen -}}
+{{- $name := index . 1 -}}
+{{- $port := "" -}}
+{{- range $address := index $listen $name -}}
+{{- if not (regexMatch "^.+:[1-9][0-9]{0,4}$" $address) -}}
+{{- fail (printf "config.listen.%s: the chart must know the port (got %s); expected ADDRESS:PORT or PORT" $name $address) -}}
+{{- end -}}
+{{- if and (not $port) (not (regexMatch "^(127\\.|\\[::1\\]|localhost:)" $address)) -}}
+{{- $port = regexFind "[0-9]+$" $address -}}
+{{- end -}}
+{{- end -}}
+{{- if not $port -}}
+{{- fail (printf "config.listen.%s: nobody outside of the pod could reach it (got %s); expected 0.0.0.0:PORT or [::]:PORT" $name (join ", " (index $listen $name))) -}}
+{{- end -}}
+{{- $port -}}
+{{- end -}}
+
+{{- define "flagside.dataPort" -}}
+{{- include "flagside.port" (list . "data") -}}
+{{- end -}}
+
+{{- define "flagside.adminPort" -}}
+{{- include "flagside.port" (list . "admin") -}}
 {{- end -}}
 
 {{/* What flagside would refuse, or what would leave the Deployment without answers: fails with the remedy. */}}
 {{- define "flagside.checkConfig" -}}
 {{- $config := include "flagside.config" . | fromYaml -}}
-{{- if ne (toString $config.mode) "shared" -}}
+{{- if ne (toString $config.mode | trim | lower) "shared" -}}
 {{- fail (printf "config.mode: the chart's Deployment is a shared one (got %v); leave it out, or set shared.enabled: false and use the injector" $config.mode) -}}
-{{- end -}}
-{{- range $name := list "data" "admin" -}}
-{{- range $address := include "flagside.addresses" (index $config.listen $name) | fromYamlArray -}}
-{{- if regexMatch "^(127\\.|\\[::1\\]|localhost:)" $address -}}
-{{- fail (printf "config.listen.%s: nobody outside of the pod reaches %s; expected 0.0.0.0:PORT or [::]:PORT" $name $address) -}}
-{{- end -}}
-{{- if not (regexMatch "^(.*:)?[1-9][0-9]{0,4}$" $address) -}}
-{{- fail (printf "config.listen.%s: no port to be found in it (got %s); expected ADDRESS:PORT, :PORT or PORT" $name $address) -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}
 {{- if eq (include "flagside.dataPort" .) (include "flagside.adminPort" .) -}}
 {{- fail (printf "config.listen: data and admin are both on port %s; expected two ports" (include "flagside.dataPort" .)) -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch "^FLAGSIDE_(CONFIG|MODE|LISTEN__(DATA|ADMIN).*|DRAIN__.*)$" .name -}}
+{{- fail (printf "extraEnv: %s would be behind the chart's back; set it in config, from which ports, probes and grace period follow" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraArgs -}}
+{{- if regexMatch "^(-c|--config|--mode|--listen|--admin-listen)(=|$)|^(--set=)?(mode|listen\\.(data|admin)|drain\\.[a-z]+)=" . -}}
+{{- fail (printf "extraArgs: %s would be behind the chart's back; set it in config, from which ports, probes and grace period follow" .) -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.secrets.create .Values.secrets.existingSecret -}}
 {{- fail "secrets: either create or existingSecret, not both" -}}
@@ -36,32 +89,9 @@
 {{- end -}}
 {{- end -}}
 
-{{/* An address setting (a list, text with commas, or a number) as a list of text. */}}
-{{- define "flagside.addresses" -}}
-{{- $given := . -}}
-{{- if not (kindIs "slice" $given) -}}
-{{- $given = splitList "," (include "flagside.text" $given) -}}
-{{- end -}}
-{{- $addresses := list -}}
-{{- range $given -}}
-{{- $addresses = append $addresses (include "flagside.text" . | trim) -}}
-{{- end -}}
-{{- toYaml $addresses -}}
-{{- end -}}
-
 {{/* A scalar as text; numbers without exponent. */}}
 {{- define "flagside.text" -}}
 {{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
-{{- end -}}
-
-{{- define "flagside.dataPort" -}}
-{{- $config := include "flagside.config" . | fromYaml -}}
-{{- regexFind "[0-9]+$" (first (include "flagside.addresses" $config.listen.data | fromYamlArray)) -}}
-{{- end -}}
-
-{{- define "flagside.adminPort" -}}
-{{- $config := include "flagside.config" . | fromYaml -}}
-{{- regexFind "[0-9]+$" (first (include "flagside.addresses" $config.listen.admin | fromYamlArray)) -}}
 {{- end -}}
 
 {{/* "true" if anything in it is a key or another secret, rather than the name of a file with one. */}}
@@ -83,9 +113,9 @@ true
 
 {{/* Seconds of a duration such as 250ms, 10s, 5m, 1h or 7d, rounded up: (list "drain.delay" "5s") */}}
 {{- define "flagside.seconds" -}}
-{{- $text := toString (index . 1) -}}
+{{- $text := regexReplaceAll "^0+([0-9])" (toString (index . 1) | nospace) "${1}" -}}
 {{- if not (regexMatch "^[0-9]{1,9}(ms|s|m|h|d)$" $text) -}}
-{{- fail (printf "config.%s: not a duration (got %s); expected a whole number with its unit, such as 10s" (index . 0) $text) -}}
+{{- fail (printf "config.%s: the chart must know how long that is (got %s); expected a whole number with its unit, such as 10s" (index . 0) $text) -}}
 {{- end -}}
 {{- $number := regexFind "^[0-9]+" $text | int64 -}}
 {{- $unit := regexFind "[a-z]+$" $text -}}
@@ -99,16 +129,20 @@ true
 {{/* Seconds from SIGTERM to SIGKILL: the drain, and five for the rest. */}}
 {{- define "flagside.gracePeriod" -}}
 {{- $drain := default dict .Values.config.drain -}}
-{{- $delay := include "flagside.seconds" (list "drain.delay" (default "5s" $drain.delay)) -}}
-{{- $timeout := include "flagside.seconds" (list "drain.timeout" (default "25s" $drain.timeout)) -}}
-{{- $needed := add (int64 $delay) (int64 $timeout) 5 -}}
+{{- $delay := default "5s" $drain.delay -}}
+{{- $timeout := default "25s" $drain.timeout -}}
 {{- $given := .Values.terminationGracePeriodSeconds -}}
+{{- if and (not (kindIs "invalid" $given)) (contains "${" (printf "%v %v" $delay $timeout)) -}}
+{{- int64 $given -}}
+{{- else -}}
+{{- $needed := add (include "flagside.seconds" (list "drain.delay" $delay) | int64) (include "flagside.seconds" (list "drain.timeout" $timeout) | int64) 5 -}}
 {{- if kindIs "invalid" $given -}}
 {{- $needed -}}
 {{- else if lt (int64 $given) $needed -}}
 {{- fail (printf "terminationGracePeriodSeconds: too short (got %d); expected at least %d, which is drain.delay + drain.timeout + 5" (int64 $given) $needed) -}}
 {{- else -}}
 {{- int64 $given -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
