@@ -11,7 +11,9 @@ pub(super) const fn text(topic: Topic) -> &'static str {
         Topic::Evaluate => EVALUATE,
         Topic::Check => CHECK,
         Topic::PrintConfig => PRINT_CONFIG,
+        Topic::Schema => SCHEMA,
         Topic::Probe => PROBE,
+        Topic::Sleep => SLEEP,
         Topic::Version => VERSION,
     }
 }
@@ -28,7 +30,9 @@ Commands:
   evaluate      evaluate a user against a flags file, offline
   check         say what a configuration means, or all that is wrong with it
   print-config  print every effective setting
+  schema        print the JSON Schema of the configuration file
   probe         ask the admin listener and exit 0 or 1, for health checks
+  sleep         wait so many seconds, for images without a shell
   version       print the version
   help          help about a command: flagside help run
                 and about the settings: flagside help settings
@@ -139,6 +143,16 @@ Options:
 and those of flagside run: --config, --set and so on.
 ";
 
+const SCHEMA: &str = "\
+Print the JSON Schema (draft-07) of the configuration file, for editors and for
+checks before a deployment. The YAML language server of editors takes it from a
+file's first line:
+
+  # yaml-language-server: $schema=flagside.schema.json
+
+Usage: flagside schema
+";
+
 const PROBE: &str = "\
 Ask the admin listener, and exit 0 if the answer is 200, else 1. For health
 checks in images without a shell.
@@ -153,6 +167,14 @@ The listener's address comes from the configuration file and the environment
 [127.0.0.1:3547]. Without argument: ready.
 ";
 
+const SLEEP: &str = "\
+Wait, then exit 0. For preStop hooks in images without a shell.
+
+Usage: flagside sleep SECONDS
+
+SECONDS is a whole number, or a duration with its unit such as 250ms.
+";
+
 const VERSION: &str = "\
 Print the version, and the revision it was built from if that is known.
 
@@ -165,7 +187,8 @@ mod tests {
 
     #[test]
     fn texts_fit_80_columns_and_say_how_to_use_the_command() {
-        for text in [FLAGSIDE, RUN, DEMO, EVALUATE, CHECK, PRINT_CONFIG, PROBE, VERSION] {
+        for (_, topic) in super::super::parse::COMMANDS {
+            let text = text(topic);
             assert!(text.contains("\nUsage: flagside"), "{text}");
             assert!(text.ends_with('\n'));
             for line in text.lines() {

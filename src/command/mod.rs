@@ -10,6 +10,7 @@ mod help;
 mod parse;
 mod print_config;
 mod probe;
+mod sleep;
 mod version;
 
 use std::ffi::OsString;
@@ -56,6 +57,8 @@ fn execute(command: Command) -> ExitCode {
             io::stderr().lock(),
         ),
         Command::Probe { target, wait } => probe::run(&target, wait),
+        Command::Schema => say(&config::schema_text()),
+        Command::Sleep(duration) => sleep::run(duration),
         Command::Version => say(&version::text()),
         Command::Help(topic) => say(help::text(topic)),
         Command::Settings { markdown: false } => say(&config::reference_text()),

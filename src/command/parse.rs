@@ -7,6 +7,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use super::evaluate::Options;
+use super::sleep;
 use crate::config::{Arguments, nearest, parse_duration};
 
 /// What the command line asks for.
@@ -17,7 +18,9 @@ pub(super) enum Command {
     PrintConfig { arguments: Arguments, origin: bool },
     Demo { keep: bool },
     Evaluate(Options),
+    Schema,
     Probe { target: String, wait: Duration },
+    Sleep(Duration),
     Version,
     Help(Topic),
     Settings { markdown: bool },
@@ -32,23 +35,27 @@ pub(super) enum Topic {
     Evaluate,
     Check,
     PrintConfig,
+    Schema,
     Probe,
+    Sleep,
     Version,
     Help,
 }
 
-const COMMANDS: [(&str, Topic); 8] = [
+pub(super) const COMMANDS: [(&str, Topic); 10] = [
     ("run", Topic::Run),
     ("demo", Topic::Demo),
     ("evaluate", Topic::Evaluate),
     ("check", Topic::Check),
     ("print-config", Topic::PrintConfig),
+    ("schema", Topic::Schema),
     ("probe", Topic::Probe),
+    ("sleep", Topic::Sleep),
     ("version", Topic::Version),
     ("help", Topic::Help),
 ];
 
-const LATER_COMMANDS: [&str; 6] = ["schema", "migrate", "snapshot", "inject", "injector", "sleep"];
+const LATER_COMMANDS: [&str; 4] = ["migrate", "snapshot", "inject", "injector"];
 const LATER_OPTIONS: [&str; 2] = ["featbit-upstream", "data-dir"];
 
 /// Options with a value that `run`, `check` and `print-config` share, besides `--config`.
@@ -86,7 +93,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed<Com
         Topic::Demo => demo(&mut parser),
         Topic::Evaluate => evaluate(&mut parser),
         Topic::Probe => probe(&mut parser),
-        Topic::Version => version(&mut parser),
+        Topic::Sleep => nap(&mut parser),
+        Topic::Schema => bare("schema", Topic::Schema, Command::Schema, &mut parser),
+        Topic::Version => bare("version", Topic::Version, Command::Version, &mut parser),
         Topic::Help | Topic::Flagside => help(&mut parser),
     }
 }
@@ -296,11 +305,25 @@ fn probe(parser: &mut Parser) -> Parsed<Command> {
     })
 }
 
-fn version(parser: &mut Parser) -> Parsed<Command> {
+fn nap(parser: &mut Parser) -> Parsed<Command> {
+    let mut duration = None;
+    while let Some(item) = next(parser)? {
+        match &item {
+            Item::Option(name) if name == "--help" || name == "-h" => return Ok(Command::Help(Topic::Sleep)),
+            Item::Value(text) if duration.is_none() => duration = Some(sleep::duration(text)?),
+            _ => return Err(unexpected(&item, "sleep", &["--help"])),
+        }
+    }
+    let duration = duration.ok_or("sleep needs a number of seconds: flagside sleep 5")?;
+    Ok(Command::Sleep(duration))
+}
+
+/// A command without arguments.
+fn bare(name: &str, topic: Topic, command: Command, parser: &mut Parser) -> Parsed<Command> {
     match next(parser)? {
-        None => Ok(Command::Version),
-        Some(Item::Option(name)) if name == "--help" || name == "-h" => Ok(Command::Help(Topic::Version)),
-        Some(item) => Err(unexpected(&item, "version", &["--help"])),
+        None => Ok(command),
+        Some(Item::Option(name)) if name == "--help" || name == "-h" => Ok(Command::Help(topic)),
+        Some(item) => Err(unexpected(&item, name, &["--help"])),
     }
 }
 
@@ -385,6 +408,8 @@ mod tests {
         assert!(matches!(run("demo --keep"), Ok(Command::Demo { keep: true })));
         assert!(matches!(run("demo"), Ok(Command::Demo { keep: false })));
         assert!(matches!(run("version"), Ok(Command::Version)));
+        assert!(matches!(run("schema"), Ok(Command::Schema)));
+        assert!(matches!(run("sleep 5"), Ok(Command::Sleep(Duration { .. }))));
         assert!(matches!(run("--version"), Ok(Command::Version)));
         let Ok(Command::Probe { target, wait }) = run("probe live --wait 2s") else {
             panic!()
@@ -435,6 +460,8 @@ mod tests {
             ("evaluate --help", Topic::Evaluate),
             ("probe --help", Topic::Probe),
             ("version --help", Topic::Version),
+            ("schema -h", Topic::Schema),
+            ("sleep --help", Topic::Sleep),
         ] {
             let Ok(Command::Help(topic)) = run(line) else {
                 panic!("{line}")
@@ -502,6 +529,11 @@ mod tests {
             (
                 "probe ready live",
                 "unexpected argument live; flagside help probe lists what there is",
+            ),
+            ("sleep", "sleep needs a number of seconds: flagside sleep 5"),
+            (
+                "schema x",
+                "unexpected argument x; flagside help schema lists what there is",
             ),
             ("help chekc", "no help about chekc; did you mean check?"),
             ("help --markdown", "--markdown goes with help settings"),

@@ -14,6 +14,7 @@ mod quantity;
 mod reader;
 mod reference;
 mod rules;
+mod schema;
 pub mod settings;
 mod suggest;
 mod tree;
@@ -36,6 +37,7 @@ pub use machine::Machine;
 pub use print::print;
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 pub use reference::{reference_markdown, reference_text};
+pub use schema::schema_text;
 pub(crate) use suggest::nearest;
 pub use url::BaseUrl;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fault::Problem;
 
-const DURATION_UNITS: [(&str, u64); 5] = [
+pub(super) const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
     ("m", 60_000),
@@ -12,7 +12,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-const SIZE_UNITS: [(&str, u64); 7] = [
+pub(super) const SIZE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),

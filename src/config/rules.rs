@@ -12,7 +12,7 @@ use super::quantity::{format_duration, format_size};
 use super::reader::Reader;
 use super::{BaseUrl, Config, Environment, Evaluation, Mode};
 
-const ENVIRONMENTS_MAX: usize = 64;
+pub(super) const ENVIRONMENTS_MAX: usize = 64;
 /// Kubernetes' default `terminationGracePeriodSeconds`.
 const GRACE: Duration = Duration::from_secs(30);
 
