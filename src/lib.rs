@@ -17,6 +17,8 @@ pub mod command;
 #[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
+pub mod inject;
+#[cfg(feature = "proxy")]
 pub mod key;
 #[cfg(feature = "proxy")]
 pub mod metrics;

@@ -9,6 +9,7 @@ pub(super) const fn text(topic: Topic) -> &'static str {
         Topic::Run => RUN,
         Topic::Demo => DEMO,
         Topic::Evaluate => EVALUATE,
+        Topic::Inject => INJECT,
         Topic::Check => CHECK,
         Topic::PrintConfig => PRINT_CONFIG,
         Topic::Schema => SCHEMA,
@@ -30,6 +31,7 @@ Commands:
   evaluate      evaluate a user against a flags file, offline
   check         say what a configuration means, or all that is wrong with it
   print-config  print every effective setting
+  inject        add the sidecar to Kubernetes manifests
   schema        print the JSON Schema of the configuration file
   probe         ask the admin listener and exit 0 or 1, for health checks
   sleep         wait so many seconds, for images without a shell
@@ -115,6 +117,43 @@ Options:
 
 Example:
   flagside evaluate --flags flags.json --user-id ada --explain
+";
+
+const INJECT: &str = "\
+Add the sidecar to Kubernetes manifests: files or standard input in, the same
+text with the sidecar out. Comments, order and formatting stay; a workload that
+has the sidecar is left as it is. What became of each goes to standard error.
+
+Usage: flagside inject [OPTIONS] [FILE]... > injected.yaml
+       kubectl get deploy web -o yaml | flagside inject | kubectl apply -f -
+
+Options:
+      --image IMAGE            the sidecar's image
+      --env NAME[=TEMPLATE]    a variable for the application's containers that
+                               do not set it [TEMPLATE: http://127.0.0.1:{port}]
+      --legacy                 a plain container, for Kubernetes before 1.29
+      --config NAME            ConfigMap with flagside.yaml [flagside-sidecar];
+                               it need not exist
+      --secret NAME            Secret with keys, found in /run/secrets/flagside
+                               [flagside-sidecar]; it need not exist
+      --port PORT              for the application [3546]
+      --admin-port PORT        for probes and metrics [3547]
+      --cpu-request QUANTITY   [10m]
+      --memory-request QUANTITY, --memory-limit QUANTITY
+                               [32Mi, 128Mi]
+      --log-level LEVEL        error, warn, info, debug or trace
+      --image-pull-policy POLICY
+                               Always, IfNotPresent or Never
+      --template FILE          the same names in YAML, and container: a map that
+                               is merged over the container
+  -h, --help                   this text
+
+Pods may say otherwise by annotations: flagside.io/inject (enabled, disabled),
+and flagside.io/ before config, secret, image, log-level, cpu-request,
+memory-request, memory-limit, port, admin-port, set-env and native.
+
+Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, Pods and
+Lists are known; YAML with many documents, and JSON.
 ";
 
 const CHECK: &str = "\

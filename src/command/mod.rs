@@ -7,6 +7,7 @@ mod check;
 pub mod demo;
 pub mod evaluate;
 mod help;
+mod inject;
 mod parse;
 mod print_config;
 mod probe;
@@ -56,6 +57,7 @@ fn execute(command: Command) -> ExitCode {
             io::stdout().lock(),
             io::stderr().lock(),
         ),
+        Command::Inject(options) => inject::run(&options),
         Command::Probe { target, wait } => probe::run(&target, wait),
         Command::Schema => say(&config::schema_text()),
         Command::Sleep(duration) => sleep::run(duration),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use super::evaluate::Options;
-use super::sleep;
+use super::{inject, sleep};
 use crate::config::{Arguments, nearest, parse_duration};
 
 /// What the command line asks for.
@@ -18,6 +18,7 @@ pub(super) enum Command {
     PrintConfig { arguments: Arguments, origin: bool },
     Demo { keep: bool },
     Evaluate(Options),
+    Inject(Box<inject::Options>),
     Schema,
     Probe { target: String, wait: Duration },
     Sleep(Duration),
@@ -33,6 +34,7 @@ pub(super) enum Topic {
     Run,
     Demo,
     Evaluate,
+    Inject,
     Check,
     PrintConfig,
     Schema,
@@ -42,11 +44,12 @@ pub(super) enum Topic {
     Help,
 }
 
-pub(super) const COMMANDS: [(&str, Topic); 10] = [
+pub(super) const COMMANDS: [(&str, Topic); 11] = [
     ("run", Topic::Run),
     ("demo", Topic::Demo),
     ("evaluate", Topic::Evaluate),
     ("check", Topic::Check),
+    ("inject", Topic::Inject),
     ("print-config", Topic::PrintConfig),
     ("schema", Topic::Schema),
     ("probe", Topic::Probe),
@@ -55,7 +58,7 @@ pub(super) const COMMANDS: [(&str, Topic); 10] = [
     ("help", Topic::Help),
 ];
 
-const LATER_COMMANDS: [&str; 4] = ["migrate", "snapshot", "inject", "injector"];
+const LATER_COMMANDS: [&str; 3] = ["migrate", "snapshot", "injector"];
 const LATER_OPTIONS: [&str; 2] = ["featbit-upstream", "data-dir"];
 
 /// Options with a value that `run`, `check` and `print-config` share, besides `--config`.
@@ -71,7 +74,7 @@ const CONFIGURATION: [&str; 9] = [
     "--set",
 ];
 
-type Parsed<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 /// Reads the arguments, program name left out.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed<Command> {
@@ -92,6 +95,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed<Com
         Topic::Run | Topic::Check | Topic::PrintConfig => configured(topic, &mut parser),
         Topic::Demo => demo(&mut parser),
         Topic::Evaluate => evaluate(&mut parser),
+        Topic::Inject => inject::parse(&mut parser),
         Topic::Probe => probe(&mut parser),
         Topic::Sleep => nap(&mut parser),
         Topic::Schema => bare("schema", Topic::Schema, Command::Schema, &mut parser),
@@ -116,12 +120,12 @@ fn ask(problem: &str, meant: Option<&str>, help: &str) -> String {
 }
 
 /// One option or argument of a command.
-enum Item {
+pub(super) enum Item {
     Option(String),
     Value(String),
 }
 
-fn next(parser: &mut Parser) -> Parsed<Option<Item>> {
+pub(super) fn next(parser: &mut Parser) -> Parsed<Option<Item>> {
     let item = match parser.next().map_err(|error| sentence(&error))? {
         None => return Ok(None),
         Some(Arg::Long(name)) => Item::Option(format!("--{name}")),
@@ -135,7 +139,17 @@ fn next(parser: &mut Parser) -> Parsed<Option<Item>> {
     Ok(Some(item))
 }
 
-fn value(parser: &mut Parser, option: &str) -> Parsed<String> {
+/// The path that follows an option.
+pub(super) fn path(parser: &mut Parser, option: &str) -> Parsed<PathBuf> {
+    let value = parser.value().map_err(|error| sentence(&error))?;
+    match value.is_empty() {
+        true => Err(format!("{option} needs a value")),
+        false => Ok(PathBuf::from(value)),
+    }
+}
+
+/// The value that follows an option.
+pub(super) fn value(parser: &mut Parser, option: &str) -> Parsed<String> {
     let value = parser.value().map_err(|error| sentence(&error))?;
     value
         .into_string()
@@ -151,7 +165,7 @@ fn sentence(error: &lexopt::Error) -> String {
 }
 
 /// Why an option or argument does not belong to a command.
-fn unexpected(item: &Item, command: &str, known: &[&str]) -> String {
+pub(super) fn unexpected(item: &Item, command: &str, known: &[&str]) -> String {
     let help = format!("flagside help {command}");
     match item {
         Item::Option(name)
