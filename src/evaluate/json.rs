@@ -210,6 +210,19 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// The members of an object in their order, also those whose names come again later; nothing for other
+    /// kinds.
+    pub fn members_as_written(self) -> impl Iterator<Item = (&'d str, Self)> {
+        let document = self.document;
+        let Members { mut next, end, .. } = self.members();
+        std::iter::from_fn(move || {
+            let name = *document.nodes.get(next as usize).filter(|_| next < end)?;
+            let node = next + 1;
+            next = document.after(node);
+            Some((document.name(name), Self { document, node }))
+        })
+    }
+
     /// The elements of an array in their order; nothing for other kinds.
     pub fn elements(self) -> Elements<'d> {
         let node = self.node();

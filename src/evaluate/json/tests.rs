@@ -229,3 +229,21 @@ proptest! {
         prop_assert_eq!(scan::find_special(&bytes), wanted);
     }
 }
+
+#[test]
+fn members_as_written_hide_nothing() {
+    let document = Document::parse(br#"{"a":1,"b":[{"a":2}],"a":3,"A":4}"#, 8).unwrap();
+    let members = |value: Value<'_>| -> Vec<(String, String)> {
+        let text = |value: Value<'_>| String::from_utf8(value.raw().to_vec()).unwrap();
+        value
+            .members_as_written()
+            .map(|(name, value)| (name.to_owned(), text(value)))
+            .collect()
+    };
+    let wanted = [("a", "1"), ("b", r#"[{"a":2}]"#), ("a", "3"), ("A", "4")];
+    assert_eq!(
+        members(document.root()),
+        wanted.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    assert_eq!(members(document.root().get("b").unwrap()), []);
+}
