@@ -26,7 +26,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// JSON, as Amplitude labels it.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// One URL serves all users, so no cache between us and the client may keep a thing.
-pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 /// Flags depend on the deployment alone; browsers may keep and validate them.
 pub(super) const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 

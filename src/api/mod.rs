@@ -9,6 +9,7 @@
 pub mod amplitude;
 pub mod answer;
 pub mod error;
+pub mod featbit;
 pub mod hit;
 pub mod ladder;
 mod passthrough;

@@ -122,6 +122,24 @@ pub struct SyncMetrics {
 }
 
 impl SyncMetrics {
+    /// The data were found to be current without a sync: a stream is alive.
+    pub fn confirmed(&self, source: SyncSource) {
+        self.confirm(source, SystemTime::now());
+    }
+
+    /// FeatBit's data come in two ways, one at a time: what either confirms is current for both, or the one at rest
+    /// would look stale.
+    fn confirm(&self, source: SyncSource, now: SystemTime) {
+        match source {
+            SyncSource::Flags => self.succeeded_at[source.index()].mark(now),
+            SyncSource::FbStream | SyncSource::FbPoll => {
+                for either in [SyncSource::FbStream, SyncSource::FbPoll] {
+                    self.succeeded_at[either.index()].mark(now);
+                }
+            }
+        }
+    }
+
     /// A stream to upstream is open and brought data.
     pub fn stream_opened(&self) {
         self.streams_opened.add();
@@ -170,7 +188,7 @@ impl SyncMetrics {
         self.runs[source.index()][result.index()].add();
         self.durations[source.index()].add(&LATENCY, nanoseconds(took));
         if result != Refresh::Failed {
-            self.succeeded_at[source.index()].mark(now);
+            self.confirm(source, now);
         }
         if result == Refresh::Changed {
             self.changed_at[source.index()].mark(now);

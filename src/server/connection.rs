@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::api::answer::AnswerBody;
 use crate::api::error::RequestError;
+use crate::api::featbit::streaming::{Opening, Sweep, take_opening};
 use crate::api::{Responding, Worker};
 use crate::config;
 
@@ -55,6 +56,8 @@ pub struct Watch {
     body_awaited: Cell<bool>,
     /// The request at hand is framed in two ways at once.
     ambiguous: Cell<bool>,
+    /// What the connection is upgraded to.
+    opening: RefCell<Option<Box<Opening>>>,
     end: Cell<End>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Cell<Ticks>>,
@@ -82,6 +85,7 @@ impl Watch {
             http2: Cell::new(false),
             body_awaited: Cell::new(false),
             ambiguous: Cell::new(false),
+            opening: RefCell::default(),
             end: Cell::new(End::Open),
             waker: RefCell::default(),
             clock: Rc::clone(clock),
@@ -230,6 +234,8 @@ pub struct Watches {
     http2: http2::Builder<LocalExecutor>,
     finishing: Cell<bool>,
     buffers: Buffers,
+    /// Streams that connections were upgraded to.
+    streams: Sweep,
 }
 
 impl Watches {
@@ -258,6 +264,7 @@ impl Watches {
             http2,
             finishing: Cell::new(false),
             buffers: Buffers::default(),
+            streams: Sweep::default(),
         }
     }
 
@@ -285,11 +292,43 @@ impl Watches {
             watch: Rc::clone(&watch),
         };
         if http2 {
-            let connection = std::pin::pin!(self.http2.serve_connection(io, service));
-            drive(connection, &watch, |connection| connection.graceful_shutdown()).await;
+            let mut connection = std::pin::pin!(self.http2.serve_connection(io, service));
+            drive(
+                &mut connection,
+                &watch,
+                |connection, cx| connection.as_mut().poll(cx),
+                |connection| connection.as_mut().graceful_shutdown(),
+            )
+            .await;
         } else {
-            let connection = std::pin::pin!(self.http1.serve_connection(io, service));
-            drive(connection, &watch, |connection| connection.graceful_shutdown()).await;
+            self.serve_http1(io, service, &watch).await;
+        }
+    }
+
+    /// Serves HTTP/1.1 to its end, or to an upgrade and what follows it.
+    async fn serve_http1(&self, io: TokioIo<WatchedStream>, service: WatchedService, watch: &Rc<Watch>) {
+        let mut connection = self.http1.serve_connection(io, service);
+        let ended = drive(
+            &mut connection,
+            watch,
+            |connection, cx| connection.poll_without_shutdown(cx),
+            |connection| Pin::new(connection).graceful_shutdown(),
+        )
+        .await;
+        if !matches!(ended, Some(Ok(()))) {
+            return;
+        }
+        let parts = connection.into_parts();
+        let mut io = parts.io.into_inner();
+        let opening = watch.opening.borrow_mut().take();
+        match opening {
+            Some(opening) => {
+                // From now on the streams' own sweep watches it.
+                watch.request();
+                Box::pin(opening.serve(io, parts.read_buf, &self.streams)).await;
+            }
+            // The peer has gone, or will notice.
+            None => drop(io.shutdown().await),
         }
     }
 
@@ -297,6 +336,7 @@ impl Watches {
     pub fn tick(&self) -> usize {
         let now = self.clock.get().wrapping_add(1);
         self.clock.set(now);
+        self.streams.tick();
         let mut closed = 0;
         self.all.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
@@ -317,6 +357,7 @@ impl Watches {
     /// Ends every connection after the requests at hand: those that had none lately are closed.
     pub fn dismiss(&self) {
         self.end_all(End::Graceful);
+        self.streams.end_all();
     }
 
     fn end_all(&self, how: End) {
@@ -343,29 +384,34 @@ impl Watches {
     }
 }
 
-/// Polls a connection until it ends or its watch ends it.
-async fn drive<C: Future>(mut connection: Pin<&mut C>, watch: &Watch, shut_down: impl Fn(Pin<&mut C>)) {
+/// Polls a connection until it ends or its watch ends it; then there is no result.
+async fn drive<C, R>(
+    connection: &mut C,
+    watch: &Watch,
+    poll: impl Fn(&mut C, &mut Context<'_>) -> Poll<R>,
+    shut_down: impl Fn(&mut C),
+) -> Option<R> {
     let mut told = false;
     std::future::poll_fn(|cx| {
         match watch.end.get() {
-            End::Now => return Poll::Ready(()),
+            End::Now => return Poll::Ready(None),
             End::Graceful if !told => {
                 told = true;
-                shut_down(connection.as_mut());
+                shut_down(connection);
             }
             End::Soon if !told && watch.http2.get() => {
                 told = true;
-                shut_down(connection.as_mut());
+                shut_down(connection);
             }
             End::Graceful | End::Soon | End::Open => {}
         }
-        let polled = connection.as_mut().poll(cx);
+        let polled = poll(connection, cx);
         if polled.is_pending() {
             watch.wait(cx);
         }
-        polled.map(|_| ())
+        polled.map(Some)
     })
-    .await;
+    .await
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -423,6 +469,12 @@ impl Future for WatchedResponding {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut polled = Pin::new(&mut self.responding).poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && let Some(opening) = take_opening(response)
+        {
+            *self.watch.opening.borrow_mut() = Some(Box::new(opening));
+            return polled;
+        }
         // A connection that is told to end while its request is read must say so in the response.
         if let Poll::Ready(Ok(response)) = &mut polled
             && self.watch.end.get() != End::Open

@@ -4,6 +4,8 @@
 //! replaced as a whole; whoever evaluates works on one set from beginning to end. Secrets have their standing in
 //! [`Deployments`], as Amplitude's keys do; here is kept which kind of stream upstream lets them open.
 
+mod messages;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -11,12 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use super::{Deployments, Standing};
 use crate::evaluate::featbit::{Applied, DataSet, EnvironmentId};
 use crate::key::DeploymentKey;
 use crate::metrics::StreamKind;
+
+pub use messages::Changes;
 
 /// Secrets of one environment; more are not followed.
 const SECRETS_MAX: usize = 64;
@@ -110,6 +115,7 @@ pub struct Held {
     secrets: Mutex<Vec<Arc<Secret>>>,
     /// Number of changes of the data.
     changes: watch::Sender<u64>,
+    messages: messages::Messages,
     /// Number of times that something was learnt of a secret.
     learnt: watch::Sender<u64>,
     wanted: Notify,
@@ -137,6 +143,7 @@ impl Held {
             bootstrap,
             secrets: Mutex::default(),
             changes: watch::Sender::new(0),
+            messages: messages::Messages::default(),
             learnt: watch::Sender::new(0),
             wanted: Notify::new(),
             synced_at: AtomicU64::new(0),
@@ -187,6 +194,24 @@ impl Held {
     pub fn confirm(&self) {
         self.synced_at
             .store(unix_millis(SystemTime::now()), Ordering::Relaxed);
+    }
+
+    /// Whether it had data from the beginning: then any secret of it that upstream has not rejected is good.
+    #[must_use]
+    pub const fn has_bootstrap(&self) -> bool {
+        self.bootstrap.is_some()
+    }
+
+    /// The message that tells a server SDK all of `data`.
+    #[must_use]
+    pub fn full_message(&self, data: &Arc<DataSet>) -> Bytes {
+        self.messages.full(data)
+    }
+
+    /// What `to` has that `from` has not.
+    #[must_use]
+    pub fn changes_between(&self, from: &Arc<DataSet>, to: &Arc<DataSet>) -> Arc<Changes> {
+        self.messages.changes(from, to)
     }
 
     /// Learns of changes of the data.

@@ -1,7 +1,7 @@
 //! Events of applications, taken on at once and delivered to upstream in batches.
 //!
 //! An application's SDK gets its 200 when its events are in the [`Queue`]; what becomes of them is told by metrics.
-//! [`deliver`] sends them from the background thread. What an event is, where it goes and how a batch of them is
+//! [`fn@deliver`] sends them from the background thread. What an event is, where it goes and how a batch of them is
 //! written is a [`Form`]; there is one per kind of event.
 //!
 //! Invariants: the queue is bounded by number and by bytes, and a full one refuses what is new; events of one

@@ -595,6 +595,12 @@ impl<L: Link> Sink for StreamSink<'_, L> {
             .ended(SyncSource::FbStream, result, took.unwrap_or_default());
     }
 
+    fn confirm(&self) {
+        self.follower.held.confirm();
+        self.follower.times().synced = Some(Instant::now());
+        self.follower.metrics.confirmed(SyncSource::FbStream);
+    }
+
     fn is_wanted(&self) -> bool {
         self.follower.standing(&self.secret.key) != Standing::Revoked
     }

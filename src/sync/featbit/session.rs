@@ -64,6 +64,8 @@ pub(super) trait Sink {
     fn since_ms(&self) -> i64;
     /// Takes a message on. It was asked for `took` ago, if it was asked for.
     fn take(&mut self, message: &DataSync, took: Option<Duration>);
+    /// Upstream answered a ping: what it brought is current.
+    fn confirm(&self);
     /// Whether the stream is still wanted.
     fn is_wanted(&self) -> bool;
     /// Until the next sync of everything.
@@ -190,6 +192,9 @@ impl<S: Sink> Session<'_, S> {
                 .and_then(|kind| kind.as_str())
                 .is_some_and(|kind| kind.eq_ignore_ascii_case("data-sync"));
         if !is_data {
+            if self.synced {
+                self.sink.confirm();
+            }
             return Ok(());
         }
         let message = DataSync::from_json(root).map_err(|error| End::Unreadable(error.to_string()))?;
