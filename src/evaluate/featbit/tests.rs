@@ -9,6 +9,9 @@ use super::pattern::Patterns;
 use super::*;
 use crate::evaluate::pattern::Effort;
 
+mod requests;
+mod sets;
+
 const ENVIRONMENTS: [&str; 9] = [
     "bank-mobile-2",
     "bank-mobile-6",
