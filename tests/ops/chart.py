@@ -172,6 +172,26 @@ def config_problems(program, things, directory):
             yield f"{kube.title(thing)}: flagside refuses it: {done.stderr.strip()}"
 
 
+def template_problems(program, things, directory):
+    """What `flagside inject` says to the template of the injector, and whether the pod that it makes would be taken."""
+    for thing in things:
+        text = thing.get("data", {}).get("template.yaml") if thing["kind"] == "ConfigMap" else None
+        if text is None:
+            continue
+        (directory / "template.yaml").write_text(text)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"},
+               "spec": {"containers": [{"name": "app", "image": "app"}]}}
+        done = subprocess.run([program, "inject", "--template", str(directory / "template.yaml")], input=json.dumps(pod),
+                              capture_output=True, text=True, check=False, env={})
+        if done.returncode != 0:
+            yield f"{kube.title(thing)}: flagside inject refuses it: {done.stderr.strip()}"
+            continue
+        spec = yaml.safe_load(done.stdout)
+        if "flagside" not in [c["name"] for c in kube.containers(spec["spec"])]:
+            yield f"{kube.title(thing)}: no sidecar in {done.stdout}"
+        yield from kube.schema_problems(spec, ["1.37"])
+
+
 def normal(things):
     """Objects without what is new each time: certificates."""
     return json.loads(re.sub(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]*", "PEM", json.dumps(things)))
@@ -221,6 +241,8 @@ def run_case(case, options, directory):
     problems += certificate_problems(things, directory)
     if options.program:
         problems += config_problems(options.program, things, directory)
+        if options.injects:
+            problems += template_problems(options.program, things, directory)
     notes = None
     for expected in case.get("expect", []):
         if "notes" in expected:
@@ -251,6 +273,9 @@ def main():
     parser.add_argument("--custom", type=pathlib.Path)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
+    # An older program has no such command.
+    options.injects = options.program and "  inject " in subprocess.run(
+        [options.program, "help"], capture_output=True, text=True, check=True).stdout
     cases = [case for file in sorted(CASES.glob("*.yaml")) for case in yaml.safe_load(file.read_text())]
     if options.names:
         cases = [case for case in cases if case["name"] in options.names]

@@ -91,7 +91,7 @@
 
 {{/* A scalar as text; numbers without exponent. */}}
 {{- define "flagside.text" -}}
-{{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end -}}
 
 {{/* "true" if anything in it is a key or another secret, rather than the name of a file with one. */}}

@@ -1,18 +1,32 @@
-{{/* What the injector adds to pods: the options of its sidecar. */}}
+{{/* What the injector adds to pods, as `flagside inject --template` reads it too. */}}
 {{- define "flagside.template" -}}
-image: {{ include "flagside.image" . }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
-native: {{ if include "flagside.native" . }}true{{ else }}false{{ end }}
-allowImageOverride: {{ .Values.injector.allowImageOverride }}
-config: {{ .Values.sidecar.config }}
-secret: {{ .Values.sidecar.secret }}
-logLevel: {{ .Values.sidecar.logLevel }}
-{{- with .Values.sidecar.setEnv }}
-setEnv:
+{{- with .Values.sidecar -}}
+image: {{ include "flagside.image" $ | quote }}
+image-pull-policy: {{ $.Values.image.pullPolicy }}
+allow-image-override: {{ $.Values.injector.allowImageOverride }}
+native: {{ if include "flagside.native" $ }}true{{ else }}false{{ end }}
+config: {{ .config | quote }}
+secret: {{ .secret | quote }}
+log-level: {{ .logLevel }}
+port: {{ int .port }}
+admin-port: {{ int .adminPort }}
+cpu-request: {{ include "flagside.text" .cpuRequest | quote }}
+memory-request: {{ include "flagside.text" .memoryRequest | quote }}
+memory-limit: {{ include "flagside.text" .memoryLimit | quote }}
+{{- with .setEnv }}
+set-env:
+  {{- range $name, $value := . }}
+  - {{ printf "%s=%s" $name $value | quote }}
+  {{- end }}
+{{- end }}
+{{- with .container }}
+container:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-resources:
-  {{- toYaml .Values.sidecar.resources | nindent 2 }}
+{{- if eq (int .port) (int .adminPort) }}
+{{- fail (printf "sidecar.adminPort: the same as sidecar.port (%d); expected two ports" (int .port)) }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/* The Secret with the webhook's certificate and key. */}}
