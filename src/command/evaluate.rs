@@ -1,4 +1,4 @@
-//! `flagside evaluate`: evaluates a user offline against a file of flags.
+//! `flagside evaluate`: evaluates a user offline against a file of flags, of Amplitude or FeatBit.
 //!
 //! Results are the engine's own: nothing is cached, substituted or sent anywhere.
 
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::evaluate::amplitude::{Evaluation, FlagSet, FlagSetError, Subject};
+use crate::evaluate::featbit::{DataSet, DataSyncError, RequestFault};
 use crate::evaluate::json::{Document, JsonError, Kind, write_string};
 
 mod explain;
+mod featbit;
 mod jsonl;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,13 @@ const USER_DEPTH_MAX: usize = 64;
 /// What `flagside evaluate` was asked for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Options {
-    /// The file with the JSON array of flags that `/sdk/v2/flags` returns.
+    /// Whose flags they are; `None`: the file and the lines tell.
+    pub engine: Option<Engine>,
+    /// The file with the JSON array of flags that `/sdk/v2/flags` returns, or with a data-sync message.
     pub flags: Option<PathBuf>,
     /// The user: JSON text, `@file`, or `-` for standard input.
     pub user: Option<String>,
-    /// Replaces the user's `user_id`.
+    /// Replaces the user's `user_id`, or `keyId`.
     pub user_id: Option<String>,
     /// Replaces the user's `device_id`.
     pub device_id: Option<String>,
@@ -36,6 +40,28 @@ pub struct Options {
     pub explain: bool,
     /// Read one request per line from standard input and answer each with one line.
     pub jsonl: bool,
+}
+
+/// Whose flags are evaluated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Engine {
+    /// Amplitude Experiment.
+    Amplitude,
+    /// FeatBit.
+    FeatBit,
+}
+
+impl Engine {
+    /// All engines.
+    pub const ALL: [Self; 2] = [Self::Amplitude, Self::FeatBit];
+
+    /// The word for the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amplitude => "amplitude",
+            Self::FeatBit => "featbit",
+        }
+    }
 }
 
 /// Runs the command and returns its exit code: 0; 1 if reading or writing failed; 2 if what was given is
@@ -62,7 +88,9 @@ pub fn run(
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum EvaluateError {
-    #[error("there are no flags; give --flags FILE with the JSON array that /sdk/v2/flags returns")]
+    #[error(
+        "there are no flags; give --flags FILE with the JSON array that /sdk/v2/flags returns, or a data-sync message"
+    )]
     NoFlags,
     #[error("there is no user; give --user JSON, --user @FILE, --user - or --user-id ID")]
     NoUser,
@@ -74,6 +102,14 @@ enum EvaluateError {
     ReadFlags { path: PathBuf, cause: io::Error },
     #[error("the flags file {path} cannot be used: {cause}")]
     Flags { path: PathBuf, cause: FlagSetError },
+    #[error("the flags file {path} cannot be used: {cause}")]
+    DataSync { path: PathBuf, cause: DataSyncError },
+    #[error("FeatBit has no {0}; leave it out")]
+    NotWithFeatBit(&'static str),
+    #[error("--user is a whole request; leave out --user-id and --flag-keys, or give the end user alone")]
+    WholeRequest,
+    #[error("the request is not valid: {0}")]
+    Request(RequestFault),
     #[error("the user cannot be read from {place}: {cause}")]
     ReadUser { place: String, cause: io::Error },
     #[error("the user is no valid JSON: {0}; give an object such as {{\"user_id\":\"u1\"}}")]
@@ -95,6 +131,10 @@ impl EvaluateError {
             | Self::NotWithJsonl(_)
             | Self::ExplainV1
             | Self::Flags { .. }
+            | Self::DataSync { .. }
+            | Self::NotWithFeatBit(_)
+            | Self::WholeRequest
+            | Self::Request(_)
             | Self::User(_)
             | Self::UserNotAnObject => 2,
         }
@@ -107,11 +147,14 @@ fn evaluate_one(
     stdout: &mut impl Write,
     stderr: &mut impl Write,
 ) -> Result<(), EvaluateError> {
+    let path = options.flags.as_deref().ok_or(EvaluateError::NoFlags)?;
+    let set = match read_flags(path, options, stderr)? {
+        Flags::Amplitude(set) => set,
+        Flags::FeatBit(set) => return featbit::evaluate_one(&set, options, stdin, stdout, stderr),
+    };
     if options.explain && options.v1 {
         return Err(EvaluateError::ExplainV1);
     }
-    let set = read_flags(options.flags.as_deref().ok_or(EvaluateError::NoFlags)?)?;
-    warn(&set, options, stderr);
     let text = user_text(options, stdin)?;
     let document = Document::parse(text.as_bytes(), USER_DEPTH_MAX).map_err(EvaluateError::User)?;
     let subject = Subject::User(document.root());
@@ -136,10 +179,26 @@ fn answer(evaluation: &Evaluation<'_>, v1: bool) -> Vec<u8> {
     out
 }
 
-fn read_flags(path: &Path) -> Result<FlagSet, EvaluateError> {
+/// The flags of a file, compiled for the engine that they are meant for.
+enum Flags {
+    Amplitude(FlagSet),
+    FeatBit(DataSet),
+}
+
+/// Reads the flags of a file and tells of those that are not what their author meant.
+fn read_flags(path: &Path, options: &Options, stderr: &mut impl Write) -> Result<Flags, EvaluateError> {
     let named = || path.to_owned();
     let json = std::fs::read(path).map_err(|cause| EvaluateError::ReadFlags { path: named(), cause })?;
-    FlagSet::compile(&json).map_err(|cause| EvaluateError::Flags { path: named(), cause })
+    let is_featbit = match options.engine {
+        None => featbit::is_data_sync(&json),
+        Some(engine) => engine == Engine::FeatBit,
+    };
+    if is_featbit {
+        return featbit::read(&json, path, options, stderr).map(Flags::FeatBit);
+    }
+    let set = FlagSet::compile(&json).map_err(|cause| EvaluateError::Flags { path: named(), cause })?;
+    warn(&set, options, stderr);
+    Ok(Flags::Amplitude(set))
 }
 
 /// Tells of flags that are not what their author meant, and of wanted ones that are not there.
@@ -156,7 +215,12 @@ fn warn(set: &FlagSet, options: &Options, stderr: &mut impl Write) {
 }
 
 /// The JSON text of the user, with the identifiers of their own options put in.
-fn user_text(options: &Options, mut stdin: impl BufRead) -> Result<String, EvaluateError> {
+fn user_text(options: &Options, stdin: impl BufRead) -> Result<String, EvaluateError> {
+    with_identifiers(&read_user(options, stdin)?, options)
+}
+
+/// The JSON text of the user as it was given; without one, but with an identifier, an empty object.
+fn read_user(options: &Options, mut stdin: impl BufRead) -> Result<String, EvaluateError> {
     let mut text = String::new();
     match options.user.as_deref() {
         Some("-") => {
@@ -179,7 +243,7 @@ fn user_text(options: &Options, mut stdin: impl BufRead) -> Result<String, Evalu
         None if options.user_id.is_some() || options.device_id.is_some() => "{}".clone_into(&mut text),
         None => return Err(EvaluateError::NoUser),
     }
-    with_identifiers(&text, options)
+    Ok(text)
 }
 
 fn with_identifiers(text: &str, options: &Options) -> Result<String, EvaluateError> {

@@ -102,17 +102,26 @@ Usage: flagside evaluate --flags FILE [OPTIONS]
        flagside evaluate --jsonl [--flags FILE] < REQUESTS
 
 Options:
-      --flags FILE       flags, as /sdk/v2/flags answers them
-      --user JSON        the user object
+      --engine NAME      amplitude or featbit; without, the form of the file or
+                         line tells
+      --flags FILE       flags, as Amplitude's /sdk/v2/flags answers them, or a
+                         data-sync message of FeatBit
+      --user JSON        the user object; @FILE or - for standard input. For
+                         FeatBit an end user or a whole evaluate request
       --user-id ID       the user's id; replaces the one in --user
-      --device-id ID     the device's id; replaces the one in --user
+      --device-id ID     the device's id; replaces the one in --user (Amplitude)
       --flag-keys A,B    evaluate only these flags; --flag-key A for one
-      --v1               print the shape of /v1/vardata
-      --explain          print how each answer came about, segment by segment
-      --jsonl            read one JSON request per line from standard input:
+      --v1               print the shape of /v1/vardata (Amplitude)
+      --explain          print how each answer came about, step by step
+      --jsonl            read one JSON request per line from standard input and
+                         print one reply per line. Amplitude:
                          {\"flags\": [...], \"user\": {...}, \"flagKeys\": [...]}
-                         and print one reply per line:
-                         {\"result\": {...}} or {\"error\": \"...\"}
+                         gives {\"result\": {...}}; FeatBit:
+                         {\"data\": {...}, \"request\": {...}} gives
+                         {\"status\": 200, \"results\": [...]}, with
+                         \"unevaluable\": [...] if flags have no answer, or
+                         {\"status\": 400, \"message\": \"...\"}. A line that cannot
+                         be used gives {\"error\": \"...\"}
   -h, --help             this text
 
 Example:

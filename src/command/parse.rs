@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::evaluate::Options;
+use super::evaluate::{Engine, Options};
 use super::{inject, sleep};
 use crate::config::{Arguments, nearest, parse_duration};
 
@@ -247,7 +247,8 @@ fn demo(parser: &mut Parser) -> Parsed<Command> {
 }
 
 fn evaluate(parser: &mut Parser) -> Parsed<Command> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
+        "--engine",
         "--flags",
         "--user",
         "--user-id",
@@ -269,6 +270,7 @@ fn evaluate(parser: &mut Parser) -> Parsed<Command> {
             "--flags" => {
                 options.flags = Some(PathBuf::from(parser.value().map_err(|error| sentence(&error))?))
             }
+            "--engine" => options.engine = Some(engine(&value(parser, name)?)?),
             "--user" => options.user = Some(value(parser, name)?),
             "--user-id" => options.user_id = Some(value(parser, name)?),
             "--device-id" => options.device_id = Some(value(parser, name)?),
@@ -298,6 +300,11 @@ fn evaluate(parser: &mut Parser) -> Parsed<Command> {
         return Err("evaluate needs --flags FILE, or --jsonl with flags in every request".to_owned());
     }
     Ok(Command::Evaluate(options))
+}
+
+fn engine(name: &str) -> Parsed<Engine> {
+    let known = Engine::ALL.into_iter().find(|engine| engine.as_str() == name);
+    known.ok_or_else(|| format!("--engine is amplitude or featbit, not {name}"))
 }
 
 fn probe(parser: &mut Parser) -> Parsed<Command> {
@@ -437,11 +444,12 @@ mod tests {
 
     #[test]
     fn evaluate_takes_a_user_or_lines() {
-        let line = "evaluate --flags f.json --user {} --user-id u --device-id d --flag-keys a,b --flag-key c --v1 --explain";
+        let line = "evaluate --engine featbit --flags f.json --user {} --user-id u --device-id d --flag-keys a,b --flag-key c --v1 --explain";
         let Ok(Command::Evaluate(options)) = run(line) else {
             panic!()
         };
         let wanted = Options {
+            engine: Some(Engine::FeatBit),
             flags: Some(PathBuf::from("f.json")),
             user: Some("{}".to_owned()),
             user_id: Some("u".to_owned()),
@@ -535,6 +543,10 @@ mod tests {
             (
                 "evaluate --jsonl --user-id x",
                 "--jsonl reads users from standard input: it goes with neither a user nor --explain",
+            ),
+            (
+                "evaluate --engine launchdarkly",
+                "--engine is amplitude or featbit, not launchdarkly",
             ),
             (
                 "probe --wait 5",

@@ -315,7 +315,7 @@ fn values(list: Value<'_>) -> String {
 }
 
 /// A text or literal as it is shown.
-fn shown(value: Value<'_>) -> String {
+pub(super) fn shown(value: Value<'_>) -> String {
     match value.as_str() {
         Some(text) => quoted(text),
         None => String::from_utf8_lossy(value.raw()).into_owned(),
@@ -323,7 +323,7 @@ fn shown(value: Value<'_>) -> String {
 }
 
 /// A text in quotes, cut when it is long.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),
@@ -331,6 +331,6 @@ fn quoted(text: &str) -> String {
 }
 
 /// Appends; writing to a `String` cannot fail.
-fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use super::{EvaluateError, Options, answer, read_flags, warn};
+use super::{Engine, EvaluateError, Options, answer, featbit, read_flags};
 use crate::evaluate::amplitude::{FlagSet, Subject};
 use crate::evaluate::json::{Document, Kind, Value, write_string};
 
@@ -26,31 +26,22 @@ pub(super) fn run(
     if let Some((name, _)) = others.into_iter().find(|(_, given)| *given) {
         return Err(EvaluateError::NotWithJsonl(name));
     }
-    let mut flags = Flags::default();
-    if let Some(path) = &options.flags {
-        let set = read_flags(path)?;
-        warn(&set, options, stderr);
-        flags.default = Some(set);
-    }
+    let mut engines = Engines::new(options, stderr)?;
     let mut line = Vec::new();
     let mut reply = Vec::new();
     while let Some(length) = read_line(&mut stdin, &mut line).map_err(EvaluateError::ReadLine)? {
         reply.clear();
-        let result = match length {
-            Length::Whole => flags.answer(&line, options),
+        let replied = match length {
+            Length::Whole => engines.reply(&line, options, &mut reply, stderr),
             Length::TooLong => Err(format!("a line is longer than {LINE_BYTES_MAX} bytes")),
         };
-        match result {
-            Ok(result) => {
-                reply.extend_from_slice(b"{\"result\":");
-                reply.extend_from_slice(&result);
-            }
-            Err(error) => {
-                reply.extend_from_slice(b"{\"error\":");
-                write_string(&error, &mut reply);
-            }
+        if let Err(error) = replied {
+            reply.clear();
+            reply.extend_from_slice(b"{\"error\":");
+            write_string(&error, &mut reply);
+            reply.push(b'}');
         }
-        reply.extend_from_slice(b"}\n");
+        reply.push(b'\n');
         stdout
             .write_all(&reply)
             .and_then(|()| stdout.flush())
@@ -95,6 +86,65 @@ fn read_line(stdin: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<Op
     }
 }
 
+/// What answers lines.
+struct Engines {
+    /// `None`: each line tells.
+    engine: Option<Engine>,
+    amplitude: Flags,
+    featbit: featbit::Lines,
+}
+
+impl Engines {
+    fn new(options: &Options, stderr: &mut impl Write) -> Result<Self, EvaluateError> {
+        let mut engines = Self {
+            engine: options.engine,
+            amplitude: Flags::default(),
+            featbit: featbit::Lines::default(),
+        };
+        if let Some(path) = &options.flags {
+            engines.engine = Some(match read_flags(path, options, stderr)? {
+                super::Flags::Amplitude(set) => {
+                    engines.amplitude.default = Some(set);
+                    Engine::Amplitude
+                }
+                super::Flags::FeatBit(set) => {
+                    engines.featbit.default = Some(set);
+                    Engine::FeatBit
+                }
+            });
+        }
+        Ok(engines)
+    }
+
+    /// Appends the reply to a line, or says what is wrong with it.
+    fn reply(
+        &mut self,
+        line: &[u8],
+        options: &Options,
+        reply: &mut Vec<u8>,
+        stderr: &mut impl Write,
+    ) -> Result<(), String> {
+        let document = Document::parse(line, REQUEST_DEPTH_MAX)
+            .map_err(|error| format!("the request is no valid JSON: {error}"))?;
+        let request = document.root();
+        if request.kind() != Kind::Object {
+            return Err("the request is no JSON object".to_owned());
+        }
+        let is_featbit = match self.engine {
+            None => featbit::Lines::is_meant(request),
+            Some(engine) => engine == Engine::FeatBit,
+        };
+        if is_featbit {
+            return self.featbit.reply(request, reply, stderr);
+        }
+        let result = self.amplitude.answer(request, options)?;
+        reply.extend_from_slice(b"{\"result\":");
+        reply.extend_from_slice(&result);
+        reply.push(b'}');
+        Ok(())
+    }
+}
+
 /// The flags of `--flags`, and those of the last request that brought its own.
 #[derive(Default)]
 struct Flags {
@@ -104,13 +154,7 @@ struct Flags {
 
 impl Flags {
     /// The JSON of the answer, or what is wrong with the request.
-    fn answer(&mut self, line: &[u8], options: &Options) -> Result<Vec<u8>, String> {
-        let document = Document::parse(line, REQUEST_DEPTH_MAX)
-            .map_err(|error| format!("the request is no valid JSON: {error}"))?;
-        let request = document.root();
-        if request.kind() != Kind::Object {
-            return Err("the request is no JSON object".to_owned());
-        }
+    fn answer(&mut self, request: Value<'_>, options: &Options) -> Result<Vec<u8>, String> {
         let subject = subject(request)?;
         let given = match request.get("flagKeys").filter(|keys| !keys.is_null()) {
             Some(keys) => Some(texts(keys).ok_or("`flagKeys` is no array of texts")?),

@@ -14,6 +14,7 @@ mod fold;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod units;
 
 /// A pattern of the configuration.

@@ -4,7 +4,8 @@
 //! gives it, so that the dialects' different ideas of `\w`, `.`, `$` or case do not meet.
 
 use super::class::BOUNDARY_WORD;
-use super::parse::{Assertion, Condition, Node, Parsed, Slot};
+use super::parse::Parsed;
+use super::tree::{Assertion, Condition, Node, Slot};
 use crate::evaluate::pattern::Translated;
 
 /// A class that no character is in.

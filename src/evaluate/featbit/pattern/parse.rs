@@ -7,63 +7,12 @@
 use std::collections::HashSet;
 
 use super::class::{Set, is_word};
+use super::tree::{Assertion, Condition, Node, Slot};
 
 /// Groups and classes inside each other.
 pub(super) const NESTING_MAX: usize = 60;
 /// Counts from here on are no bound; .NET refuses numbers above it.
 const COUNT_MAX: u32 = 0x7FFF_FFFF;
-
-/// A part of a pattern.
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Set(Set),
-    Assertion(Assertion),
-    Sequence(Vec<Node>),
-    Alternatives(Vec<Node>),
-    Capture(Slot, Box<Node>),
-    Atomic(Box<Node>),
-    LookAround {
-        behind: bool,
-        negated: bool,
-        inner: Box<Node>,
-    },
-    Reference {
-        slot: Slot,
-        fold: bool,
-    },
-    Conditional {
-        condition: Condition,
-        yes: Box<Node>,
-        no: Box<Node>,
-    },
-    Repetition {
-        inner: Box<Node>,
-        min: u32,
-        max: Option<u32>,
-        lazy: bool,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Condition {
-    Captured(Slot),
-    Matches(Box<Node>),
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Assertion {
-    TextStart,
-    LineStart,
-    /// At the end, or before a line feed that ends the text.
-    TextEnd,
-    VeryEnd,
-    LineEnd,
-    Boundary,
-    NoBoundary,
-}
-
-/// The number of a group. Several groups may have the same.
-pub(super) type Slot = u32;
 
 /// A pattern that was read.
 #[derive(Debug)]
