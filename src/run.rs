@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::api::Proxy;
 use crate::api::answer::Cors;
 use crate::cache::{Cache, Lifetimes, memo_bytes};
-use crate::config::{Config, Fault};
+use crate::config::{Bases, Config, Fault};
 use crate::key::{DeploymentKey, Keyer};
 use crate::metrics::{LogMetrics, Metrics, Setup};
 use crate::server::listen::BindError;
@@ -264,12 +264,13 @@ fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
         "flagside is listening"
     );
     for environment in &config.environments {
-        match (&environment.urls, &environment.bootstrap_file) {
+        let urls = environment.urls.as_ref().and_then(Bases::amplitude);
+        match (urls, &environment.bootstrap_file) {
             (Some(urls), _) => {
                 tracing::info!(
                     environment = environment.name,
                     upstream.host = urls.eval.host,
-                    keys = environment.deployment_keys.len(),
+                    keys = environment.keys.len(),
                     learn_keys = environment.learn_keys,
                     "environment"
                 );
@@ -374,7 +375,7 @@ impl Parts {
             .iter()
             .enumerate()
             .flat_map(|(index, environment)| {
-                let keys = environment.deployment_keys.iter();
+                let keys = environment.keys.iter();
                 keys.filter_map(move |key| Some((index, DeploymentKey::new(key.expose().as_bytes())?)))
             });
         let deployments = Arc::new(Deployments::new(&config.keys, keys));

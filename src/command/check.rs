@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{Arguments, Config, Environment, Evaluation, Mode, Urls, format_size};
+use crate::config::{Arguments, Bases, Config, Environment, Evaluation, Mode, Urls, format_size};
 
 /// `check --online` failed.
 const OFFLINE: u8 = 4;
@@ -82,13 +82,13 @@ fn summary(config: &Config) -> String {
 
 fn environment(out: &mut String, environment: &Environment) {
     let _ = writeln!(out, "\nenvironment  {} (Amplitude)", environment.name);
-    match &environment.urls {
+    match environment.urls.as_ref().and_then(Bases::amplitude) {
         None => {
             let _ = writeln!(out, "  upstream   none");
         }
         Some(urls) => upstreams(out, urls),
     }
-    let keys = match (environment.deployment_keys.len(), environment.learn_keys) {
+    let keys = match (environment.keys.len(), environment.learn_keys) {
         _ if environment.bootstrap_file.is_some() => "any, because of the flags file".to_owned(),
         (0, true) => "learnt from traffic".to_owned(),
         (0, false) => "none".to_owned(),
@@ -140,7 +140,8 @@ fn roles(urls: &Urls) -> [(&crate::config::BaseUrl, &'static str); 6] {
 /// Every upstream's host and port, once.
 fn hosts(config: &Config) -> Vec<(String, u16)> {
     let mut hosts = Vec::new();
-    for urls in config.environments.iter().filter_map(|e| e.urls.as_ref()) {
+    let bases = config.environments.iter().filter_map(|e| e.urls.as_ref());
+    for urls in bases.filter_map(Bases::amplitude) {
         for (url, _) in roles(urls) {
             let host = (url.host.clone(), url.port);
             if !hosts.contains(&host) {

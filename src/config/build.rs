@@ -10,8 +10,8 @@ use super::machine::Machine;
 use super::reader::Reader;
 use super::values::LOOPBACK;
 use super::{
-    Backend, BaseUrl, Cache, Config, Drain, Environment, Evaluation, Keys, Level, Listen, Log, LogFormat,
-    Mode, Readiness, Secret, Sync, Upstream, Urls, arguments, values,
+    Backend, BaseUrl, Bases, Cache, Config, Drain, Environment, Evaluation, Featbit, Keys, Level, Listen,
+    Log, LogFormat, Mode, Readiness, Secret, Sync, Upstream, Urls, arguments, values,
 };
 use super::{fault::Problem, settings::Kind};
 
@@ -41,6 +41,12 @@ pub(super) fn config(reader: &mut Reader<'_>, machine: &Machine, files: &[PathBu
         sync: Sync {
             flags_interval: reader.duration("sync.flags_interval"),
             jitter: reader.share("sync.jitter"),
+            featbit_poll_interval: reader.duration("sync.featbit_poll_interval"),
+            featbit_resync_interval: reader.duration("sync.featbit_resync_interval"),
+            streaming: reader.switch("sync.streaming"),
+        },
+        featbit: Featbit {
+            strict: reader.switch("featbit.strict"),
         },
         readiness: Readiness {
             deadline: reader.duration("readiness.deadline"),
@@ -97,8 +103,8 @@ fn environment(reader: &mut Reader<'_>, at: usize, count: usize) -> Environment 
         reader.fault(&name_path, "missing").expected =
             Some("a unique name for each of several environments".to_owned());
     }
-    let deployment_keys = deployment_keys(reader, at);
-    let learn_default = count == 1 || deployment_keys.is_empty();
+    let keys = deployment_keys(reader, at);
+    let learn_default = count == 1 || keys.is_empty();
     Environment {
         name: name.unwrap_or_else(|| {
             if count == 1 {
@@ -108,7 +114,7 @@ fn environment(reader: &mut Reader<'_>, at: usize, count: usize) -> Environment 
             }
         }),
         backend,
-        urls: urls(reader, at),
+        urls: urls(reader, at).map(Bases::Amplitude),
         learn_keys: reader
             .switch_if_given(&path("learn_keys"))
             .unwrap_or(learn_default),
@@ -118,7 +124,7 @@ fn environment(reader: &mut Reader<'_>, at: usize, count: usize) -> Environment 
             _ => Evaluation::Remote,
         },
         bootstrap_file: reader.file(&path("bootstrap_file")),
-        deployment_keys,
+        keys,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Config {
     pub keys: Keys,
     /// How flags are kept up to date.
     pub sync: Sync,
+    /// What holds for FeatBit environments alone.
+    pub featbit: Featbit,
     /// When the proxy calls itself ready.
     pub readiness: Readiness,
     /// How it stops.
@@ -124,15 +126,16 @@ pub struct Environment {
     pub name: String,
     /// Whose protocol it speaks.
     pub backend: Backend,
-    /// Where its requests go. `None`: no upstream at all, answers come from `bootstrap_file`.
-    pub urls: Option<Urls>,
-    /// Deployment keys known from the configuration.
-    pub deployment_keys: Vec<Secret>,
+    /// Where its requests go, of the kind of `backend`. `None`: no upstream at all, answers come from
+    /// `bootstrap_file`.
+    pub urls: Option<Bases>,
+    /// Deployment keys or FeatBit environment secrets known from the configuration, each once.
+    pub keys: Vec<Secret>,
     /// Whether an unknown key may be tried on this environment.
     pub learn_keys: bool,
     /// When answers are computed here.
     pub evaluation: Evaluation,
-    /// Flags to start from: `/sdk/v2/flags` JSON.
+    /// Flags to start from: JSON as `/sdk/v2/flags` answers it, or a FeatBit `data-sync` message.
     pub bootstrap_file: Option<PathBuf>,
 }
 
@@ -141,6 +144,57 @@ pub struct Environment {
 pub enum Backend {
     /// Amplitude Experiment.
     Amplitude,
+    /// FeatBit.
+    Featbit,
+}
+
+impl Backend {
+    /// As it is written in the configuration, in metrics and in `/status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amplitude => "amplitude",
+            Self::Featbit => "featbit",
+        }
+    }
+
+    /// The product's name, for people.
+    #[must_use]
+    pub const fn product(self) -> &'static str {
+        match self {
+            Self::Amplitude => "Amplitude",
+            Self::Featbit => "FeatBit",
+        }
+    }
+}
+
+/// Where the requests of an environment go, by its backend.
+#[derive(Clone, Debug)]
+pub enum Bases {
+    /// Of an Amplitude environment.
+    Amplitude(Urls),
+    /// Of a FeatBit environment.
+    Featbit(FeatbitUrls),
+}
+
+impl Bases {
+    /// The bases of an Amplitude environment.
+    #[must_use]
+    pub const fn amplitude(&self) -> Option<&Urls> {
+        match self {
+            Self::Amplitude(urls) => Some(urls),
+            Self::Featbit(_) => None,
+        }
+    }
+
+    /// The bases of a FeatBit environment.
+    #[must_use]
+    pub const fn featbit(&self) -> Option<&FeatbitUrls> {
+        match self {
+            Self::Amplitude(_) => None,
+            Self::Featbit(urls) => Some(urls),
+        }
+    }
 }
 
 /// The bases of one Amplitude environment (API 8.1).
@@ -158,6 +212,17 @@ pub struct Urls {
     pub management: Arc<BaseUrl>,
     /// Assignment events.
     pub analytics: Arc<BaseUrl>,
+}
+
+/// The bases of one FeatBit environment (FB 1). Bases that are equal are one allocation.
+#[derive(Clone, Debug)]
+pub struct FeatbitUrls {
+    /// Requests: the evaluate endpoint, `latest-all`, health, and what else is below `/api/public/`.
+    pub evaluate: Arc<BaseUrl>,
+    /// Websockets, `/streaming`; `tls` says `wss`.
+    pub stream: Arc<BaseUrl>,
+    /// Events, `/api/public/insight/track`.
+    pub event: Arc<BaseUrl>,
 }
 
 /// When answers of an environment are computed here (design 5).
@@ -242,6 +307,20 @@ pub struct Sync {
     pub flags_interval: Duration,
     /// Share of the interval by which a poll may come earlier or later (0 to 0.5).
     pub jitter: f64,
+    /// Between two polls of a FeatBit environment that is not streamed.
+    pub featbit_poll_interval: Duration,
+    /// Between two syncs of everything a FeatBit environment has: deletions are never announced.
+    pub featbit_resync_interval: Duration,
+    /// Whether FeatBit's data is streamed; else it is polled alone.
+    pub streaming: bool,
+}
+
+/// What holds for FeatBit environments alone.
+#[derive(Clone, Debug)]
+pub struct Featbit {
+    /// Whether one selected flag that cannot be evaluated makes a local answer a 500, as FeatBit's server does;
+    /// else it is left out.
+    pub strict: bool,
 }
 
 /// When the proxy calls itself ready.

@@ -7,7 +7,7 @@ use super::fault::Origin;
 use super::load::Loaded;
 use super::quantity::{format_duration, format_size};
 use super::rules::official_region;
-use super::{Config, Environment, Evaluation, Level, LogFormat, Mode, Urls};
+use super::{Bases, Config, Environment, Evaluation, Level, LogFormat, Mode, Urls};
 
 /// Writes every setting with its effective value; loading the text gives the same configuration.
 ///
@@ -49,6 +49,19 @@ pub fn print(loaded: &Loaded, origins: bool) -> String {
         format_duration(config.sync.flags_interval),
     );
     page.setting(1, "sync.jitter", config.sync.jitter);
+    page.setting(
+        1,
+        "sync.featbit_poll_interval",
+        format_duration(config.sync.featbit_poll_interval),
+    );
+    page.setting(
+        1,
+        "sync.featbit_resync_interval",
+        format_duration(config.sync.featbit_resync_interval),
+    );
+    page.setting(1, "sync.streaming", config.sync.streaming);
+    page.section(0, "featbit");
+    page.setting(1, "featbit.strict", config.featbit.strict);
     page.section(0, "readiness");
     page.setting(
         1,
@@ -91,8 +104,9 @@ fn environment(page: &mut Page<'_>, at: usize, environment: &Environment) {
     let path = |key: &str| format!("environments[{at}].{key}");
     page.setting(2, &path("name"), &environment.name);
     page.mark_item();
-    page.setting(2, &path("backend"), "amplitude");
-    if let Some(region) = environment.urls.as_ref().and_then(region) {
+    page.setting(2, &path("backend"), environment.backend.as_str());
+    let urls = environment.urls.as_ref().and_then(Bases::amplitude);
+    if let Some(region) = urls.and_then(region) {
         page.setting(2, &path("region"), region);
     }
     match page.loaded.key_files.get(&at) {
@@ -112,7 +126,7 @@ fn environment(page: &mut Page<'_>, at: usize, environment: &Environment) {
     if let Some(file) = &environment.bootstrap_file {
         page.setting(2, &path("bootstrap_file"), file_text(file));
     }
-    match &environment.urls {
+    match urls {
         None => page.setting(2, &path("urls"), "none"),
         Some(urls) => self::urls(page, at, urls),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::fault::Origin;
 use super::quantity::{format_duration, format_size};
 use super::reader::Reader;
-use super::{BaseUrl, Config, Environment, Evaluation, Mode};
+use super::{BaseUrl, Bases, Config, Environment, Evaluation, Mode};
 
 pub(super) const ENVIRONMENTS_MAX: usize = 64;
 /// Kubernetes' default `terminationGracePeriodSeconds`.
@@ -67,12 +67,7 @@ fn environments(config: &Config, reader: &mut Reader<'_>) {
             let what = format!("the name of environments[{first}] again");
             reader.fault(&format!("environments[{at}].name"), what).got = Some(environment.name.clone());
         }
-        let shares = |other: &Environment| {
-            other
-                .deployment_keys
-                .iter()
-                .any(|k| environment.deployment_keys.contains(k))
-        };
+        let shares = |other: &Environment| other.keys.iter().any(|k| environment.keys.contains(k));
         if let Some(first) = all[..at].iter().position(shares) {
             let file_path = format!("environments[{at}].deployment_keys_file");
             let from_file = reader.origin(&file_path) != Origin::Default;
@@ -107,9 +102,8 @@ fn answers(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
                 .expected = Some("remote or local beside urls: none".to_owned());
         }
     }
-    let takes_no_key = !environment.learn_keys
-        && environment.deployment_keys.is_empty()
-        && environment.bootstrap_file.is_none();
+    let takes_no_key =
+        !environment.learn_keys && environment.keys.is_empty() && environment.bootstrap_file.is_none();
     if takes_no_key {
         reader
             .warn(&path("learn_keys"), "no key may use this environment")
@@ -120,7 +114,8 @@ fn answers(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
 /// A region beside URLs of the other one: its keys would be sent where they mean nothing.
 fn regions(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
     let region_path = format!("environments[{at}].region");
-    let (Some(urls), true) = (&environment.urls, reader.origin(&region_path) != Origin::Default) else {
+    let urls = environment.urls.as_ref().and_then(Bases::amplitude);
+    let (Some(urls), true) = (urls, reader.origin(&region_path) != Origin::Default) else {
         return;
     };
     let is_eu = reader.word(&region_path) == "eu";

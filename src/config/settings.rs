@@ -305,6 +305,15 @@ pub const SETTINGS: &[Setting] = &[
         "Between two polls of one deployment's flags."),
     row("sync.jitter", Share(0.0, 0.5), Text("0.1"),
         "Share of the interval by which a poll may come earlier or later."),
+    row("sync.featbit_poll_interval", Time(secs(1), hours(24)), Text("30s"),
+        "Between two polls of a FeatBit environment while it is not streamed."),
+    row("sync.featbit_resync_interval", Time(secs(1), hours(24)), Text("10m"),
+        "Between two syncs of everything a FeatBit environment has: FeatBit never announces deletions."),
+    row("sync.streaming", Switch, Text("true"),
+        "Whether FeatBit's data is streamed as it changes. false: it is polled alone."),
+
+    row("featbit.strict", Switch, Text("false"),
+        "Whether one flag that cannot be evaluated makes a whole local answer a 500, as FeatBit's server does. false: that flag is left out."),
 
     row("readiness.deadline", Time(ms(0), hours(1)), Text("10s"),
         "After this long the proxy is ready whatever the upstreams do."),
@@ -358,6 +367,7 @@ mod tests {
                 "cache",
                 "keys",
                 "sync",
+                "featbit",
                 "readiness",
                 "drain",
                 "log"

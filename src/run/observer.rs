@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{BaseUrl, Config};
+use crate::config::{BaseUrl, Bases, Config};
 use crate::metrics::{Metrics, Operation, Outcome, UpstreamMetrics, UpstreamSetup};
 use crate::telemetry::Suppress;
 use crate::upstream::{BreakerState, Gate, Observer, Origin, UpstreamError};
@@ -18,7 +18,9 @@ pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
     let mut setups: Vec<UpstreamSetup> = Vec::new();
     let mut names = Names::new();
     for environment in &config.environments {
-        let Some(urls) = &environment.urls else { continue };
+        let Some(urls) = environment.urls.as_ref().and_then(Bases::amplitude) else {
+            continue;
+        };
         let roles = [
             (
                 &urls.eval,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
-use crate::config::{self, Evaluation};
+use crate::config::{self, Bases, Evaluation};
 use crate::metrics::{Operation, SyncMetrics};
 use crate::store::{Deployment, FlagData};
 use crate::upstream::{Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
@@ -91,7 +91,7 @@ impl Environment {
         bootstrap: Option<Arc<FlagData>>,
         metrics: Arc<SyncMetrics>,
     ) -> Result<Self, UpstreamSetupError> {
-        let origins = match &settings.urls {
+        let origins = match settings.urls.as_ref().and_then(Bases::amplitude) {
             Some(urls) => Some(Origins {
                 eval: shared.origin(&urls.eval)?,
                 flags: shared.origin(&urls.flags)?,

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Evaluation, LogFormat, Mode, print};
+use crate::config::{Bases, Evaluation, LogFormat, Mode, print};
 
 /// Sources with the given variables and arguments, and nothing else.
 fn sources(files: &[&Path], variables: &[(&str, &str)], options: &[(&'static str, &str)]) -> Sources {
@@ -49,7 +49,11 @@ fn warned(text: &str) -> Vec<String> {
 
 /// Host of each base, without the ends that all have in common.
 fn hosts(config: &Config) -> Vec<String> {
-    let urls = config.environments[0].urls.as_ref().unwrap();
+    let urls = config.environments[0]
+        .urls
+        .as_ref()
+        .and_then(Bases::amplitude)
+        .unwrap();
     [
         &urls.eval,
         &urls.flags,
@@ -102,7 +106,7 @@ fn without_any_configuration_it_is_a_learning_sidecar() {
         ("amplitude", true)
     );
     assert_eq!(environment.evaluation, Evaluation::Remote);
-    assert!(environment.deployment_keys.is_empty() && environment.bootstrap_file.is_none());
+    assert!(environment.keys.is_empty() && environment.bootstrap_file.is_none());
     assert_eq!(
         hosts(&config),
         [
@@ -319,7 +323,7 @@ fn keys_come_from_lists_files_and_variables() {
     ] {
         let config = loaded(&[(name, value)], &[]).config;
         let keys: Vec<_> = config.environments[0]
-            .deployment_keys
+            .keys
             .iter()
             .map(|k| k.expose().to_owned())
             .collect();
@@ -335,7 +339,7 @@ fn keys_come_from_lists_files_and_variables() {
     let stronger = [("FLAGSIDE_DEPLOYMENT_KEYS", "k")];
     let config = load(&sources(&[&config_file], &stronger, &[])).unwrap().config;
     assert_eq!(
-        config.environments[0].deployment_keys.len(),
+        config.environments[0].keys.len(),
         1,
         "a stronger list replaces a weaker file"
     );

@@ -57,7 +57,8 @@ cache:
   max_stale: 8d
   ignore_query: ["cb", "it's \"odd\" ${x}"]
 keys: {max_learnt: 12, negative_entries: 13, negative_ttl: 11s}
-sync: {flags_interval: 31s, jitter: 0.2}
+sync: {flags_interval: 31s, jitter: 0.2, featbit_poll_interval: 32s, featbit_resync_interval: 33m, streaming: false}
+featbit: {strict: true}
 readiness: {deadline: 12s, strict: true}
 drain: {delay: 1s, timeout: 24s}
 log: {level: trace, format: text}
