@@ -1,7 +1,7 @@
 //! FeatBit's data, kept up to date (FB 6): announced over a websocket, or else polled.
 //!
-//! Every environment of FeatBit has one follower, a task that lasts as long as the process ([`follow`]). It opens a
-//! stream with the secret that upstream takes for a server's ([`session`]), polls while there is none, asks for
+//! Every environment of FeatBit has one follower, a task that lasts as long as the process (`follow`). It opens a
+//! stream with the secret that upstream takes for a server's (`session`), polls while there is none, asks for
 //! everything now and then because deletions are never announced, and finds out about secrets that requests
 //! bring. What it needs of the world (connections, the clock, random numbers) is a [`Link`], so that all of it runs in
 //! tests with a paused clock.
