@@ -2,7 +2,7 @@
 
 import { close } from './support/report.mjs';
 
-const THEMES = ['engine', 'offline', 'remote', 'local', 'python', 'browser', 'keys', 'outages'];
+const THEMES = ['engine', 'offline', 'remote', 'local', 'python', 'browser', 'keys', 'outages', 'featbit'];
 
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 

@@ -21,15 +21,23 @@ function started(child) {
 }
 
 /** Starts a fake cloud; its methods are those of `control` in cloud.mjs. */
-export async function startCloud() {
-  const child = started(spawn(process.execPath, [path.join(here, 'cloud.mjs')], { stdio: ['pipe', 'pipe', 'inherit'] }));
+export function startCloud() {
+  return startFake('cloud.mjs', ['setFlags', 'setFlagsOf', 'fail', 'setDelay', 'revoke', 'tellWho', 'takeAsked']);
+}
+
+/** Starts a fake FeatBit server; its methods are those of `control` in featbit-cloud.mjs. */
+export function startFeatbit() {
+  return startFake('featbit-cloud.mjs', ['change', 'flags', 'fail', 'closeStreams', 'takeAsked', 'takeInsights']);
+}
+
+async function startFake(script, methods) {
+  const child = started(spawn(process.execPath, [path.join(here, script)], { stdio: ['pipe', 'pipe', 'inherit'] }));
   const [line] = await once(readline.createInterface(child.stdout), 'line');
   const { url, control } = JSON.parse(line);
   const call = async (method, ...given) => {
     const response = await fetch(control, { method: 'POST', body: JSON.stringify({ [method]: given }) });
     return (await response.json())[method];
   };
-  const methods = ['setFlags', 'setFlagsOf', 'fail', 'setDelay', 'revoke', 'tellWho', 'takeAsked'];
   const cloud = Object.fromEntries(methods.map((name) => [name, (...given) => call(name, ...given)]));
   /** How many questions, or requests of another route, reached it since the last call. */
   cloud.count = async (route = 'vardata') => (await cloud.takeAsked()).filter((asked) => asked.route === route).length;
