@@ -1,5 +1,6 @@
 //! The wiring: configuration, parts, listeners, drain. The only file that knows every part.
 
+mod featbit;
 mod observer;
 mod subject;
 #[cfg(test)]
@@ -17,18 +18,23 @@ use tokio::sync::mpsc;
 
 use crate::api::Proxy;
 use crate::api::answer::Cors;
+use crate::api::featbit::Featbit;
 use crate::cache::{Cache, Lifetimes, memo_bytes};
-use crate::config::{Bases, Config, Fault};
-use crate::key::{DeploymentKey, Keyer};
+use crate::config::{Backend, Bases, Config, Fault};
+use crate::evaluate::featbit::DataSet;
+use crate::key::{DeploymentKey, Keyer, Routing};
 use crate::metrics::{LogMetrics, Metrics, Setup};
 use crate::server::listen::BindError;
 use crate::server::worker::{self, Ended};
 use crate::server::{Connections, admin, listen};
+use crate::store::featbit::Held;
 use crate::store::{Deployment, Deployments, FlagData};
+use crate::sync::featbit::UpstreamLink;
 use crate::sync::{self, Environment, FlagSync};
 use crate::task::{Stopper, Tasks};
 use crate::telemetry;
-use crate::upstream::{Client, Shared, UpstreamSetupError};
+use crate::track::{Insights, Pace, deliver};
+use crate::upstream::{Client, Dialer, Shared, UpstreamSetupError};
 
 use observer::{Names, UpstreamObserver};
 use subject::ProxySubject;
@@ -198,7 +204,7 @@ impl Running {
         for missing in &bound.missing {
             tracing::warn!("{missing}; going on without it");
         }
-        let background = parts.start_background(wanted, &background_stop)?;
+        let background = parts.start_background(wanted, &draining, &background_stop)?;
         let workers = parts.start_workers(bound.listeners, &draining, &closing)?;
         Ok(Self {
             data: bound.addresses,
@@ -264,12 +270,16 @@ fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
         "flagside is listening"
     );
     for environment in &config.environments {
-        let urls = environment.urls.as_ref().and_then(Bases::amplitude);
-        match (urls, &environment.bootstrap_file) {
+        match (&environment.urls, &environment.bootstrap_file) {
             (Some(urls), _) => {
+                let host = match urls {
+                    Bases::Amplitude(urls) => &urls.eval.host,
+                    Bases::Featbit(urls) => &urls.evaluate.host,
+                };
                 tracing::info!(
                     environment = environment.name,
-                    upstream.host = urls.eval.host,
+                    backend = environment.backend.as_str(),
+                    upstream.host = host,
                     keys = environment.keys.len(),
                     learn_keys = environment.learn_keys,
                     "environment"
@@ -283,33 +293,42 @@ fn announce(config: &Config, data: &[SocketAddr], admin: &[SocketAddr]) {
     }
 }
 
-fn environments(
-    config: &Config,
-    upstream: &Arc<Shared>,
-    metrics: &Metrics,
-) -> Result<Arc<[Arc<Environment>]>, StartError> {
+/// The environments, and FeatBit's data from files by index.
+type Read = (Arc<[Arc<Environment>]>, Vec<(usize, DataSet)>);
+
+fn environments(config: &Config, upstream: &Arc<Shared>, metrics: &Metrics) -> Result<Read, StartError> {
     let mut environments = Vec::with_capacity(config.environments.len());
+    let mut files = Vec::new();
     for (index, settings) in config.environments.iter().enumerate() {
-        let bootstrap = match &settings.bootstrap_file {
-            Some(path) => {
-                let failed = |what: String| StartError::Flags {
-                    path: path.display().to_string(),
-                    what,
-                };
-                let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-                let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
-                for problem in data.set.problems() {
-                    tracing::warn!(environment = settings.name, flag = %problem.flag, "{}: {}", path.display(), problem.detail);
+        let mut bootstrap = None;
+        if let Some(path) = &settings.bootstrap_file {
+            let failed = |what: String| StartError::Flags {
+                path: path.display().to_string(),
+                what,
+            };
+            let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+            match settings.backend {
+                Backend::Amplitude => {
+                    let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
+                    for problem in data.set.problems() {
+                        tracing::warn!(environment = settings.name, flag = %problem.flag, "{}: {}", path.display(), problem.detail);
+                    }
+                    bootstrap = Some(Arc::new(data));
                 }
-                Some(Arc::new(data))
+                Backend::Featbit => {
+                    let set = featbit::bootstrap(&text).map_err(failed)?;
+                    for problem in set.problems() {
+                        tracing::warn!(environment = settings.name, "{}: {problem:?}", path.display());
+                    }
+                    files.push((index, set));
+                }
             }
-            None => None,
-        };
+        }
         let sync = metrics.sync(index);
         let environment = Environment::new(index, settings, &config.upstream, upstream, bootstrap, sync)?;
         environments.push(Arc::new(environment));
     }
-    Ok(environments.into())
+    Ok((environments.into(), files))
 }
 
 fn proxy(
@@ -317,9 +336,17 @@ fn proxy(
     environments: &Arc<[Arc<Environment>]>,
     deployments: &Arc<Deployments>,
     flag_sync: FlagSync,
+    featbit: Arc<Featbit>,
     metrics: &Metrics,
 ) -> Result<Proxy, StartError> {
+    let has = |backend: Backend| config.environments.iter().any(|it| it.backend == backend);
     Ok(Proxy {
+        routing: Routing {
+            prefix: config.listen.path_prefix.clone(),
+            amplitude: has(Backend::Amplitude),
+            featbit: has(Backend::Featbit),
+        },
+        featbit,
         environments: Arc::clone(environments),
         deployments: Arc::clone(deployments),
         cache: Cache::new(&config.cache, metrics.cache()),
@@ -332,9 +359,21 @@ fn proxy(
         upstream: config.upstream.clone(),
         max_headers: config.listen.max_headers,
         max_body: config.listen.max_body,
-        path_prefix: config.listen.path_prefix.clone(),
         ignore_query: config.cache.ignore_query.clone(),
         cors: Cors::new(&config.listen.cors_origins),
+    })
+}
+
+/// How an environment's FeatBit server is reached for its data.
+fn link(shared: &sync::featbit::Shared, environment: &Environment) -> Option<UpstreamLink> {
+    let origins = environment.origins.as_ref()?;
+    (environment.backend == Backend::Featbit).then(|| UpstreamLink {
+        client: Arc::clone(&shared.client),
+        dialer: Arc::clone(&shared.dialer),
+        polls: Arc::clone(&origins.eval),
+        streams: Arc::clone(&origins.stream),
+        gate: Arc::clone(&origins.gate),
+        settings: shared.upstream.clone(),
     })
 }
 
@@ -347,8 +386,15 @@ struct Parts {
     proxy: Arc<Proxy>,
 }
 
-/// Deployments whose flags are to be polled.
-type Wanted = mpsc::Receiver<Arc<Deployment>>;
+/// What the background thread is to keep up to date and to deliver.
+struct Wanted {
+    /// Deployments whose flags are to be polled.
+    deployments: mpsc::Receiver<Arc<Deployment>>,
+    /// Environments of FeatBit.
+    featbit: mpsc::Receiver<Arc<Held>>,
+    /// Where insights go.
+    insights: Insights,
+}
 
 impl Parts {
     fn build(config: Config, logs: Arc<LogMetrics>) -> Result<(Self, Wanted), StartError> {
@@ -362,14 +408,16 @@ impl Parts {
                 .iter()
                 .map(|environment| environment.name.clone())
                 .collect(),
-            featbit_environments: Vec::new(),
+            featbit_environments: (0..config.environments.len())
+                .filter(|at| config.environments[*at].backend == Backend::Featbit)
+                .collect(),
             upstreams,
             workers: config.workers.get(),
             logs,
         });
         let observer = Arc::new(UpstreamObserver::new(&names, &metrics));
         let upstream = Shared::new(&config.upstream, observer)?;
-        let environments = environments(&config, &upstream, &metrics)?;
+        let (environments, files) = environments(&config, &upstream, &metrics)?;
         let keys = config
             .environments
             .iter()
@@ -381,10 +429,20 @@ impl Parts {
         let deployments = Arc::new(Deployments::new(&config.keys, keys));
         let configured = deployments.all();
         let (flag_sync, wanted) = FlagSync::new(config.keys.max_learnt + configured.len());
-        let proxy = Arc::new(proxy(&config, &environments, &deployments, flag_sync, &metrics)?);
+        let built = featbit::build(&config, &environments, &deployments, files, &metrics)?;
+        let featbit = built.featbit;
+        let proxy = proxy(&config, &environments, &deployments, flag_sync, featbit, &metrics)?;
+        let proxy = Arc::new(proxy);
         for deployment in configured {
-            proxy.flag_sync.follow(deployment);
+            if environments[deployment.environment].backend == Backend::Amplitude {
+                proxy.flag_sync.follow(deployment);
+            }
         }
+        let wanted = Wanted {
+            deployments: wanted,
+            featbit: built.wanted,
+            insights: built.insights,
+        };
         Ok((
             Self {
                 config,
@@ -397,8 +455,14 @@ impl Parts {
         ))
     }
 
-    /// The thread on which flags are synced: compiling a large set must not stall a data worker.
-    fn start_background(&self, wanted: Wanted, stopper: &Stopper) -> io::Result<JoinHandle<()>> {
+    /// The thread on which flags are synced and events delivered: compiling a large set must not stall a data
+    /// worker. From `draining` on, events are delivered in haste.
+    fn start_background(
+        &self,
+        wanted: Wanted,
+        draining: &Stopper,
+        stopper: &Stopper,
+    ) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -408,27 +472,44 @@ impl Parts {
             Arc::clone(&self.upstream),
             Arc::clone(&self.proxy),
         );
-        let (tasks, stop) = (
+        let (tasks, stop, ending) = (
             Tasks::new(runtime.handle().clone(), self.metrics.tasks()),
             stopper.stop(),
+            draining.stop(),
         );
         std::thread::Builder::new()
             .name("flagside-sync".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
                     let client = Arc::new(Client::new(&upstream));
-                    let (deployments, environments) =
-                        (Arc::clone(&proxy.deployments), Arc::clone(&proxy.environments));
-                    sync::flags::run(
-                        wanted,
+                    let featbit = Arc::clone(&proxy.featbit);
+                    let insights = deliver(
+                        Arc::clone(&featbit.events),
+                        wanted.insights,
+                        Arc::clone(&client),
+                        Pace::default(),
+                        ending,
+                        stop.clone(),
+                    );
+                    let shared = sync::featbit::Shared {
+                        client: Arc::clone(&client),
+                        dialer: Arc::new(Dialer::new(&upstream)),
+                        deployments: Arc::clone(&proxy.deployments),
+                        environments: Arc::clone(&proxy.environments),
+                        upstream: config.upstream.clone(),
+                        settings: featbit::settings(&config),
+                    };
+                    let data = sync::featbit::run(wanted.featbit, shared, link, tasks.clone(), stop.clone());
+                    let flags = sync::flags::run(
+                        wanted.deployments,
                         client,
-                        deployments,
-                        environments,
+                        Arc::clone(&proxy.deployments),
+                        Arc::clone(&proxy.environments),
                         config,
                         tasks.clone(),
                         stop,
-                    )
-                    .await;
+                    );
+                    tokio::join!(flags, data, insights);
                     let left = tasks.drain(BACKGROUND_GRACE).await;
                     if !left.is_empty() {
                         tracing::debug!(?left, "background tasks did not end in time");

@@ -106,6 +106,13 @@ impl Answer {
         }
     }
 
+    /// The same with another content type.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: HeaderValue) -> Self {
+        self.content_type = Some(content_type);
+        self
+    }
+
     /// The 401 that upstream gave a moment ago, repeated without asking again.
     #[must_use]
     pub fn rejected(relayed: &Relayed) -> Self {

@@ -21,9 +21,9 @@ use crate::sync::Environment;
 use crate::task;
 
 use super::Worker;
-use super::amplitude;
 use super::answer::{Answer, Relayed};
 use super::error::RequestError;
+use super::vendor;
 
 /// How often a request that waits past its answer deadline looks for a stand-in again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -205,7 +205,7 @@ impl Climb {
         if let Joined::Leads(flight, _) = self.worker.proxy.flights.join((self.question.key, self.epoch())) {
             let (climb, stored) = (Rc::clone(self), Arc::clone(stored));
             task::detach(async move {
-                let landed = amplitude::fetch(&climb).await;
+                let landed = vendor::fetch(&climb).await;
                 if !matches!(landed, Landed::Stored { .. }) {
                     stored.refresh_failed(Instant::now());
                 }
@@ -222,7 +222,7 @@ impl Climb {
     /// The fetch is a task of its own: no waiter's leaving ends it. Its own deadline does.
     fn fetch(self: &Rc<Self>, flight: Flight<Landed>) {
         let climb = Rc::clone(self);
-        task::detach(async move { flight.land(amplitude::fetch(&climb).await) });
+        task::detach(async move { flight.land(vendor::fetch(&climb).await) });
     }
 
     /// What upstream brought, for this request.
@@ -255,19 +255,29 @@ impl Climb {
         let fetched_meanwhile = self.worker.proxy.cache.get(self.question.key);
         let stored = fetched_meanwhile.as_ref().or(stored);
         let freshness = stored.map(|stored| stored.freshness(&self.worker.proxy.lifetimes, now));
+        if vendor::computes_exactly(self)
+            && self.may_compute()
+            && let Some(answer) = vendor::local(self, None, upstream)
+        {
+            return Some(answer.into());
+        }
         if let (Some(stored), Some(Freshness::Fresh | Freshness::WhileRevalidate | Freshness::OnError)) =
             (stored, freshness)
         {
             return Some(self.stale(stored, Source::StaleError, now));
         }
         let kept = stored.filter(|_| freshness == Some(Freshness::LastResort));
-        // Handing out synced flags evaluates nothing.
-        if (self.environment.evaluation != Evaluation::Off || self.question.flag_route)
-            && let Some(answer) = amplitude::local(self, kept, upstream)
+        if self.may_compute()
+            && let Some(answer) = vendor::local(self, kept, upstream)
         {
             return Some(answer.into());
         }
         kept.map(|stored| self.stale(stored, Source::StaleError, now))
+    }
+
+    /// Whether answers may be computed here. Handing out synced flags computes nothing.
+    fn may_compute(&self) -> bool {
+        self.environment.evaluation != Evaluation::Off || self.question.asks.is_for_flags()
     }
 
     /// `evaluation: local` and environments without upstream: computed here, first and always. Only a key
@@ -296,11 +306,7 @@ impl Climb {
         if is_strange {
             return Ok(None);
         }
-        let is_synced = self
-            .known()
-            .is_some_and(|deployment| deployment.flags().evaluation().is_some());
-        let may_be_synced = !self.question.flag_route || self.question.flags_mode.is_some();
-        if !is_synced && may_be_synced {
+        if vendor::awaits_sync(self) {
             let last = began + self.worker.proxy.total_deadline;
             match timeout_at(last, self.prove().landed()).await {
                 Ok(Some(Landed::Relayed(relayed))) => {
@@ -313,7 +319,7 @@ impl Climb {
                 return Ok(Some(climbed));
             }
         }
-        if self.question.flag_route {
+        if self.question.asks.is_for_flags() {
             Ok(None)
         } else {
             Err(RequestError::NoAnswer)
@@ -324,7 +330,7 @@ impl Climb {
     fn computed(&self) -> Option<Climbed> {
         let answer = self
             .may_answer()
-            .then(|| amplitude::local(self, None, None))
+            .then(|| vendor::local(self, None, None))
             .flatten();
         answer.map(Climbed::from)
     }
@@ -337,7 +343,7 @@ impl Climb {
             Joined::Waits(waiter) => waiter,
             Joined::Leads(flight, waiter) => {
                 let climb = Rc::clone(self);
-                task::detach(async move { flight.land(amplitude::prove(&climb).await) });
+                task::detach(async move { flight.land(vendor::prove(&climb).await) });
                 waiter
             }
         }
@@ -353,7 +359,7 @@ impl Climb {
             Some(deployment) if deployment.configured => true,
             _ => {
                 let rejections = self.worker.proxy.deployments.rejections();
-                self.environment.bootstrap.is_some()
+                vendor::is_covered(self)
                     && rejections
                         .of(self.environment.index, &self.deployment_key)
                         .is_none()

@@ -17,6 +17,8 @@ mod preflight;
 pub mod proxy;
 pub mod request_id;
 mod upload;
+pub mod upstream;
+mod vendor;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -33,8 +35,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::cache::{Memo, Stored};
+use crate::config::Backend;
 use crate::key::raw::Noted;
-use crate::key::{Asked, DeploymentKey, Question, Target, authorization, raw};
+use crate::key::{Asked, DeploymentKey, Question, authorization, raw};
 use crate::metrics::{self, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
@@ -158,7 +161,7 @@ impl Worker {
     fn count<B>(self: &Rc<Self>, request: &Request<B>, began: Instant) -> Aborted {
         Aborted {
             worker: Rc::clone(self),
-            route: Target::of(request.uri().path(), &self.proxy.path_prefix).route,
+            route: self.proxy.routing.target(request.uri().path()).route,
             method: metrics::Method::from_http(request.method()),
             began,
             armed: true,
@@ -178,7 +181,7 @@ impl Worker {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
-        let route = Target::of(request.uri().path(), &self.proxy.path_prefix).route;
+        let route = self.proxy.routing.target(request.uri().path()).route;
         self.said(
             request.method(),
             &response,
@@ -246,7 +249,7 @@ impl Worker {
         counted: Aborted,
     ) -> Response<AnswerBody> {
         let (route, began) = (counted.route, counted.began);
-        let target = Target::of(request.uri().path(), &self.proxy.path_prefix);
+        let target = self.proxy.routing.target(request.uri().path());
         let method = request.method().clone();
         let version = request.version();
         let path = target.path.into_owned();
@@ -323,6 +326,8 @@ impl Worker {
             Route::Passthrough if matches!(*request.method(), Method::CONNECT | Method::TRACE) => Err(
                 RequestError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             ),
+            Route::FbEvaluate => featbit::question::evaluate(self, request, path, wished).await,
+            Route::FbSdk | Route::FbEvents => featbit::routes::answer(self, request, route, path).await,
             Route::Other => Err(RequestError::NotFound),
             _ => passthrough::relay(self, request, route, path).await,
         }
@@ -347,7 +352,7 @@ impl Worker {
             Bytes::new()
         };
         let request = Request::from_parts(parts, ());
-        if post && let Some((response, ..)) = self.find_fresh(&request, &body, began) {
+        if post && let Some(response) = self.recall_whole(&request, &body, began) {
             return Ok((response, Source::Hit));
         }
         let key = authorization::deployment_key(request.headers())
@@ -388,18 +393,36 @@ impl Worker {
             route,
             question,
         });
-        let climbed = Rc::clone(&climb).answer().await?;
+        self.climb(&request, &body, &climb, wished, began).await
+    }
+
+    /// Takes a question up the ladder, and remembers where its raw parts lead.
+    async fn climb(
+        self: &Rc<Self>,
+        request: &Request<()>,
+        body: &Bytes,
+        climb: &Rc<Climb>,
+        wished: &Wished,
+        began: Instant,
+    ) -> Result<(Response<AnswerBody>, Source), RequestError> {
+        let climbed = Rc::clone(climb).answer().await?;
         if let Some(entry) = &climbed.entry {
-            self.remember(&request, &body, climb.question.key, entry);
+            self.remember(request, body, climb.question.key, entry);
         }
         let source = climbed.answer.source;
         tracing::debug!(
-            route = route.as_str(),
+            route = climb.route.as_str(),
             source = source.as_str(),
             duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
             "answered"
         );
+        let flags = climb.question.asks.is_for_flags();
         Ok((climbed.answer.into_response(wished, flags), source))
+    }
+
+    /// The answer of a request whose body has come, if the memo knows it and its entry is fresh.
+    fn recall_whole(&self, request: &Request<()>, body: &[u8], now: Instant) -> Option<Response<AnswerBody>> {
+        self.find_fresh(request, body, now).map(|(response, ..)| response)
     }
 
     /// Lets the memo know where these raw parts lead.
@@ -532,11 +555,12 @@ pub(crate) fn is_cohort_throttle(route: Route, status: StatusCode) -> bool {
     route == Route::Cohort && matches!(status.as_u16(), 202 | 429)
 }
 
-/// The environment that a request without deployment key goes to: the only one there is.
+/// The environment that a request without key goes to: the only one of its backend.
 #[must_use]
-pub(crate) fn only(environments: &[Arc<Environment>]) -> Option<&Arc<Environment>> {
-    match environments {
-        [only] => Some(only),
+pub(crate) fn only(environments: &[Arc<Environment>], backend: Backend) -> Option<&Arc<Environment>> {
+    let mut of_backend = environments.iter().filter(|it| it.backend == backend);
+    match (of_backend.next(), of_backend.next()) {
+        (Some(only), None) => Some(only),
         _ => None,
     }
 }

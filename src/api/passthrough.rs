@@ -8,18 +8,21 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RET
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
+use crate::config::Backend;
 use crate::key::question::Forward;
-use crate::key::{Asked, DeploymentKey, Unreadable, authorization};
+use crate::key::{Asked, DeploymentKey, Unreadable, authorization, target};
 use crate::metrics::{Operation, Route, Source};
 use crate::sync::Environment;
 use crate::upstream::{Phase, UpstreamError};
 
-use super::amplitude::{self, Judged};
+use super::amplitude;
 use super::answer::{
     Answer, AnswerBody, CACHE_STATUS, Events, JSON, REQUEST_ID, Relayed, is_request_id, status_only,
 };
 use super::error::RequestError;
+use super::featbit::Caller;
 use super::upload::{Fate, Upload};
+use super::upstream::Judged;
 use super::{Arriving, Worker, is_cohort_throttle, only, request_id};
 
 /// SDKs give a stream 1.5 s for its first event (API 4.4).
@@ -28,6 +31,18 @@ const STREAM_HEAD_DEADLINE: Duration = Duration::from_millis(1250);
 /// Relays a request and its response as streams, nothing buffered.
 pub(super) async fn relay(
     worker: &Rc<Worker>,
+    request: Request<Arriving>,
+    route: Route,
+    path: &str,
+) -> Result<(Response<AnswerBody>, Source), RequestError> {
+    let environment = environment(worker, &request, path)?;
+    relay_to(worker, &environment, request, route, path).await
+}
+
+/// The same to an environment that is known.
+pub(super) async fn relay_to(
+    worker: &Rc<Worker>,
+    environment: &Environment,
     request: Request<Arriving>,
     route: Route,
     path: &str,
@@ -44,7 +59,6 @@ pub(super) async fn relay(
     } else {
         RequestError::NoAnswer
     };
-    let environment = environment(worker, &request)?;
     let Some(origins) = &environment.origins else {
         return Err(none);
     };
@@ -114,12 +128,23 @@ fn is_event_stream<B>(response: &Response<B>) -> bool {
         .starts_with(b"text/event-stream")
 }
 
-/// The environment of the request's key; a request without deployment key goes to the only one there is.
-fn environment(worker: &Worker, request: &Request<Arriving>) -> Result<Arc<Environment>, RequestError> {
+/// The environment of the request's key; a request without one goes to the only environment of its backend.
+fn environment(
+    worker: &Worker,
+    request: &Request<Arriving>,
+    path: &str,
+) -> Result<Arc<Environment>, RequestError> {
+    let proxy = &worker.proxy;
+    if target::is_featbits(path) {
+        let home = Caller::of(request.headers()).and_then(|caller| proxy.featbit.home_of(&caller));
+        let known = home.and_then(|home| proxy.environments.get(home.index));
+        let only = || only(&proxy.environments, Backend::Featbit);
+        return known.or_else(only).cloned().ok_or(RequestError::UnknownKey);
+    }
     match authorization::deployment_key(request.headers()).and_then(DeploymentKey::new) {
-        Some(key) => worker.proxy.environment_of(&key).ok_or(RequestError::UnknownKey),
+        Some(key) => proxy.environment_of(&key).ok_or(RequestError::UnknownKey),
         None if request.headers().get_all(AUTHORIZATION).iter().count() > 1 => Err(RequestError::MissingKey),
-        None => only(&worker.proxy.environments)
+        None => only(&proxy.environments, Backend::Amplitude)
             .cloned()
             .ok_or(RequestError::UnknownKey),
     }

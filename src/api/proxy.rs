@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Flights, Lifetimes};
-use crate::config;
+use crate::config::{self, Backend};
 use crate::key::hash::Encoding;
-use crate::key::{DeploymentKey, Key, Keyer};
+use crate::key::{DeploymentKey, Key, Keyer, Routing};
 use crate::store::{Accepted, Deployments};
 use crate::sync::{Environment, FlagSync};
 
 use super::answer::{Cors, JSON, Relayed};
+use super::featbit::Featbit;
 use super::ladder::Landed;
 
 /// The shared state of the proxy; read-mostly, no lock is held across an await.
@@ -40,8 +41,10 @@ pub struct Proxy {
     pub max_headers: usize,
     /// Bytes of a request body.
     pub max_body: usize,
-    /// Prefix that is stripped from paths.
-    pub path_prefix: String,
+    /// Which paths there are.
+    pub routing: Routing,
+    /// FeatBit's side; empty where no environment is FeatBit's.
+    pub featbit: Arc<Featbit>,
     /// Query parameters that are neither keyed nor forwarded.
     pub ignore_query: Vec<String>,
     /// Who may call from a browser.
@@ -49,23 +52,23 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The environment of a key: the one that names it, else the only one that may learn it (design 5).
+    /// The environment of an Amplitude key: the one that names it, else the only one that may learn it (design 5).
     #[must_use]
     pub fn environment_of(&self, key: &DeploymentKey) -> Option<Arc<Environment>> {
-        if let [only] = &*self.environments
-            && only.learn_keys
-        {
+        let of_backend = || {
+            let environments = self.environments.iter();
+            environments.filter(|it| it.backend == Backend::Amplitude)
+        };
+        let mut learning = of_backend().filter(|it| it.learn_keys);
+        let (first, second) = (learning.next(), learning.next());
+        if let (Some(only), None, 1) = (first, second, self.environments.len()) {
             return Some(Arc::clone(only));
         }
-        let known = self
-            .environments
-            .iter()
-            .find(|it| self.deployments.get(it.index, key).is_some());
+        let known = of_backend().find(|it| self.deployments.get(it.index, key).is_some());
         if let Some(known) = known {
             return Some(Arc::clone(known));
         }
-        let mut learning = self.environments.iter().filter(|it| it.learn_keys);
-        match (learning.next(), learning.next()) {
+        match (first, second) {
             (Some(only), None) => Some(Arc::clone(only)),
             _ => None,
         }
@@ -80,7 +83,10 @@ impl Proxy {
         } = &accepted
         {
             tracing::info!(environment = &*environment.name, key = %key.hint(), "deployment key accepted by upstream");
-            self.flag_sync.follow(Arc::clone(deployment));
+            // FeatBit's data are followed by environment, since somebody asked for them.
+            if environment.backend == Backend::Amplitude {
+                self.flag_sync.follow(Arc::clone(deployment));
+            }
         }
         accepted
     }

@@ -33,10 +33,13 @@ pub struct Cache {
     entries: moka::sync::Cache<Key, Arc<Stored>, foldhash::fast::RandomState>,
     max_bytes: u64,
     max_entry: usize,
-    flags: Arc<Share>,
+    shares: Arc<Shares>,
 }
 
-/// The part of the entries that belongs to flags routes.
+/// The entries of each kind.
+type Shares = [Share; CacheName::ALL.len()];
+
+/// The entries of one kind.
 #[derive(Debug, Default)]
 struct Share {
     entries: AtomicU64,
@@ -48,18 +51,17 @@ impl Cache {
     #[must_use]
     pub fn new(settings: &config::Cache, metrics: Arc<CacheMetrics>) -> Self {
         let max_bytes = settings.max_bytes - memo_bytes(settings.max_bytes);
-        let flags = Arc::new(Share::default());
-        let share = Arc::clone(&flags);
+        let shares: Arc<Shares> = Arc::default();
+        let left = Arc::clone(&shares);
         let entries = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, stored: &Arc<Stored>| u32::try_from(weight(stored)).unwrap_or(u32::MAX))
             .time_to_live(settings.fresh_for + settings.max_stale.max(settings.stale_error))
             .eviction_listener(move |_, stored: Arc<Stored>, cause| {
                 let name = name_of(stored.route);
-                if name == CacheName::Flags {
-                    share.entries.fetch_sub(1, Ordering::Relaxed);
-                    share.bytes.fetch_sub(weight(&stored), Ordering::Relaxed);
-                }
+                let share = &left[name.index()];
+                share.entries.fetch_sub(1, Ordering::Relaxed);
+                share.bytes.fetch_sub(weight(&stored), Ordering::Relaxed);
                 let cause = match cause {
                     RemovalCause::Size => Eviction::Size,
                     RemovalCause::Expired => Eviction::Expired,
@@ -73,7 +75,7 @@ impl Cache {
             entries,
             max_bytes,
             max_entry: settings.max_entry,
-            flags,
+            shares,
         }
     }
 
@@ -104,10 +106,9 @@ impl Cache {
                 return Op::Nop;
             }
             kept = true;
-            if name_of(stored.route) == CacheName::Flags {
-                self.flags.entries.fetch_add(1, Ordering::Relaxed);
-                self.flags.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
-            }
+            let share = &self.shares[name_of(stored.route).index()];
+            share.entries.fetch_add(1, Ordering::Relaxed);
+            share.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
             if let Some(before) = before {
                 before.supersede();
             }
@@ -120,19 +121,15 @@ impl Cache {
     #[must_use]
     pub fn reading(&self, name: CacheName) -> CacheReading {
         self.entries.run_pending_tasks();
-        let flags = CacheReading {
-            entries: self.flags.entries.load(Ordering::Relaxed),
-            weight_bytes: self.flags.bytes.load(Ordering::Relaxed),
-            max_weight_bytes: self.max_bytes,
-        };
-        match name {
-            CacheName::Flags => flags,
-            CacheName::Vardata => CacheReading {
-                entries: self.entries.entry_count().saturating_sub(flags.entries),
-                weight_bytes: self.entries.weighted_size().saturating_sub(flags.weight_bytes),
-                max_weight_bytes: self.max_bytes,
+        let share = &self.shares[name.index()];
+        CacheReading {
+            entries: share.entries.load(Ordering::Relaxed),
+            weight_bytes: share.bytes.load(Ordering::Relaxed),
+            max_weight_bytes: if name == CacheName::Negative {
+                0
+            } else {
+                self.max_bytes
             },
-            CacheName::Negative => CacheReading::default(),
         }
     }
 }
@@ -146,6 +143,7 @@ fn weight(stored: &Stored) -> u64 {
 pub const fn name_of(route: Route) -> CacheName {
     match route {
         Route::FlagsV1 | Route::FlagsV2 => CacheName::Flags,
+        Route::FbEvaluate => CacheName::Fb,
         _ => CacheName::Vardata,
     }
 }

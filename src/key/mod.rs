@@ -23,8 +23,8 @@ pub mod user;
 
 pub use authorization::DeploymentKey;
 pub use hash::{Key, Keyer};
-pub use question::{Asked, Question};
-pub use target::Target;
+pub use question::{Asked, Asks, Question};
+pub use target::{Routing, Target};
 
 /// Nesting that Amplitude user objects may have (design 6); the root counts as 1.
 pub const USER_DEPTH_MAX: usize = 64;

@@ -17,7 +17,9 @@ use proptest::prelude::*;
 use crate::metrics::Route;
 
 use super::question::{EXPOSURE_TRACK, FLAG_KEYS, TRACK, USER};
-use super::{Asked, DeploymentKey, Key, Keyer, Question, Target, Unreadable, authorization, base64, raw};
+use super::{
+    Asked, Asks, DeploymentKey, Key, Keyer, Question, Routing, Unreadable, authorization, base64, raw,
+};
 use meaning::{Json, Meaning, meanings};
 use spelling::{Dice, Spelled};
 
@@ -71,6 +73,14 @@ fn raw_parts(meaning: &Meaning, spelled: &Spelled) -> Vec<u8> {
     out
 }
 
+/// The user that the engine is given.
+fn user_of(question: &Question) -> &[u8] {
+    match &question.asks {
+        Asks::Variants { user, .. } => user,
+        other => panic!("{other:?}"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
@@ -106,9 +116,12 @@ proptest! {
         let read = forwarded::read(&meaning, &question.forward);
         prop_assert_eq!(read.identity(), meaning.identity(), "{:?}\n{:?}", spelled, question.forward);
         if !meaning.is_flags() {
-            prop_assert_eq!(Json::parse(&question.user).canonical(), meaning.user.canonical());
+            prop_assert_eq!(Json::parse(user_of(&question)).canonical(), meaning.user.canonical());
         }
-        prop_assert_eq!(question.flag_keys.as_slice(), meaning.sorted_flag_keys());
+        let (Asks::Variants { flag_keys, .. } | Asks::Flags { flag_keys, .. }) = &question.asks else {
+            panic!("{:?}", question.asks)
+        };
+        prop_assert_eq!(flag_keys.as_slice(), meaning.sorted_flag_keys());
     }
 
     #[test]
@@ -201,7 +214,8 @@ proptest! {
     #[test]
     fn no_path_makes_routing_panic(path in ".{0,40}", slashes in "[/.%2eE]{0,12}", prefix in "(/[a-z]{1,3})?") {
         for path in [path.clone(), slashes.clone(), format!("/sdk/{slashes}{path}"), format!("{prefix}{slashes}")] {
-            let target = Target::of(&path, &prefix);
+            let routing = Routing { prefix: prefix.clone(), amplitude: true, featbit: true };
+            let target = routing.target(&path);
             prop_assert!(target.path.starts_with('/'), "{path}");
             let dots = target.path.split('/').any(|part| matches!(part, "." | ".."));
             prop_assert!(!dots || target.route == Route::Other, "{path}");
@@ -231,7 +245,7 @@ fn a_blank_body_is_the_empty_user_of_any_length() {
     for blank in ["", " ", "  ", "\r\n", "\n\n\n"] {
         let question = ask(blank);
         assert_eq!(question.key, empty.key, "{blank:?}");
-        assert_eq!(&question.user[..], b"{}", "{blank:?}: the engine reads it");
+        assert_eq!(user_of(&question), b"{}", "{blank:?}: the engine reads it");
         assert_eq!(
             &question.forward.body[..],
             b"{}",

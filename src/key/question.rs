@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
+use crate::evaluate::featbit;
 use crate::metrics::Route;
 
 use super::flag_keys::FlagKeys;
@@ -36,6 +37,9 @@ pub const TRACING: [HeaderName; 4] = [
 ];
 /// Prefix of all experiment headers.
 pub const EXPERIMENT_PREFIX: &str = "x-amp-exp-";
+
+/// FeatBit's evaluate endpoint.
+pub const EVALUATE: &str = "/api/public/featureflag/evaluate";
 
 /// A request on a cacheable route, as it came.
 #[derive(Clone, Copy, Debug)]
@@ -65,20 +69,43 @@ pub struct Asked<'r> {
 pub struct Question {
     /// Cache key.
     pub key: Key,
-    /// The effective user as JSON text, for the engine. Empty object on flags routes.
-    pub user: Bytes,
-    /// Flags asked for.
-    pub flag_keys: FlagKeys,
-    /// Whether it asks for flags, not for variants.
-    pub flag_route: bool,
-    /// Whether it carries `eval_mode`.
-    pub has_eval_mode: bool,
-    /// Which of the two flag sets of a deployment can stand in; flags routes only.
-    pub flags_mode: Option<FlagsMode>,
+    /// What is asked for, as an engine reads it.
+    pub asks: Asks,
     /// Whether the stored response must not be used.
     pub bypass: bool,
     /// The request for upstream.
     pub forward: Forward,
+}
+
+/// What is asked for, as an engine reads it.
+#[derive(Debug)]
+pub enum Asks {
+    /// Amplitude: the variants of a user.
+    Variants {
+        /// The effective user as JSON text.
+        user: Bytes,
+        /// Flags asked for.
+        flag_keys: FlagKeys,
+    },
+    /// Amplitude: flags.
+    Flags {
+        /// Flags asked for.
+        flag_keys: FlagKeys,
+        /// Whether it carries `eval_mode`.
+        has_eval_mode: bool,
+        /// Which of the two flag sets of a deployment can stand in.
+        mode: Option<FlagsMode>,
+    },
+    /// FeatBit: the variations of a user.
+    Evaluation(Box<featbit::Request>),
+}
+
+impl Asks {
+    /// Whether flags are asked for, not what a user gets.
+    #[must_use]
+    pub const fn is_for_flags(&self) -> bool {
+        matches!(self, Self::Flags { .. })
+    }
 }
 
 /// The two sets of flags that upstream has per deployment (design 5).
@@ -153,11 +180,10 @@ impl Question {
         let body = place_user(asked, &effective, &mut parameters, &mut headers);
         Ok(Self {
             key: keyer.key(&encoding),
-            user: effective,
-            flag_keys,
-            flag_route: false,
-            has_eval_mode: parameters.eval_mode.is_some(),
-            flags_mode: None,
+            asks: Asks::Variants {
+                user: effective,
+                flag_keys,
+            },
             bypass: parameters.bypasses(),
             forward: Forward {
                 method: if asked.post { Method::POST } else { Method::GET },
@@ -208,11 +234,11 @@ impl Question {
         headers.encode_unknown(&mut encoding, false);
         Ok(Self {
             key: keyer.key(&encoding),
-            user: Bytes::from_static(b"{}"),
-            flag_keys,
-            flag_route: true,
-            has_eval_mode: parameters.eval_mode.is_some(),
-            flags_mode: mode.filter(|_| plain),
+            asks: Asks::Flags {
+                flag_keys,
+                has_eval_mode: parameters.eval_mode.is_some(),
+                mode: mode.filter(|_| plain),
+            },
             bypass: parameters.bypasses(),
             forward: Forward {
                 method: Method::GET,
@@ -221,6 +247,42 @@ impl Question {
                 body: Bytes::new(),
             },
         })
+    }
+}
+
+impl Question {
+    /// A request on FeatBit's evaluate route, whose body was read as `wanted`.
+    #[must_use]
+    pub fn evaluation(asked: &Asked<'_>, wanted: featbit::Request, keyer: &Keyer) -> Self {
+        let mut canonical = Vec::with_capacity(asked.body.len());
+        let may_be_folded = wanted.canonical(&mut canonical);
+        let mut encoding = Encoding::with_capacity(canonical.len() + 256);
+        encode_identity(&mut encoding, asked);
+        encoding.part(&canonical);
+        // What may not be folded with others is a question of its own.
+        encoding.optional((!may_be_folded).then_some(asked.body));
+        let mut headers = HeaderMap::with_capacity(8);
+        if let Ok(mut secret) = HeaderValue::from_bytes(asked.deployment_key.expose()) {
+            secret.set_sensitive(true);
+            headers.insert(AUTHORIZATION, secret);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for name in TRACING {
+            if let Some(value) = asked.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        Self {
+            key: keyer.key(&encoding),
+            asks: Asks::Evaluation(Box::new(wanted)),
+            bypass: !may_be_folded,
+            forward: Forward {
+                method: Method::POST,
+                target: EVALUATE.to_owned(),
+                headers,
+                body: asked.body.clone(),
+            },
+        }
     }
 }
 

@@ -14,21 +14,45 @@ pub struct Target<'p> {
     pub path: Cow<'p, str>,
 }
 
-impl<'p> Target<'p> {
-    /// Routes a path.
+/// Which paths there are.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Routing {
+    /// Prefix that is stripped from paths.
+    pub prefix: String,
+    /// Whether Amplitude's paths are there.
+    pub amplitude: bool,
+    /// Whether FeatBit's are.
+    pub featbit: bool,
+}
+
+impl Routing {
+    /// Routes a path. Paths of a backend that is not configured are nobody's.
     #[must_use]
-    pub fn of(path: &'p str, prefix: &str) -> Self {
+    pub fn target<'p>(&self, path: &'p str) -> Target<'p> {
         let path = clean(path);
-        let path = match strip_prefix(&path, prefix) {
+        let path = match strip_prefix(&path, &self.prefix) {
             Some(rest) => Cow::Owned(rest.to_owned()),
             None => path,
         };
-        Self {
-            route: route(&path),
-            path,
-        }
+        let route = match amplitude(&path) {
+            Some(route) if self.amplitude || route == Route::Status => route,
+            None if self.featbit => featbit(&path).unwrap_or(Route::Other),
+            Some(_) | None => Route::Other,
+        };
+        Target { route, path }
     }
 }
+
+/// Whether a path that is passed through goes to FeatBit (design 5, "Backends").
+#[must_use]
+pub fn is_featbits(path: &str) -> bool {
+    FEATBIT_ROOTS.iter().any(|root| {
+        path.get(..root.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(root))
+    })
+}
+
+const FEATBIT_ROOTS: [&str; 2] = ["/api/public/", "/health/"];
 
 fn strip_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     if prefix.is_empty() {
@@ -53,8 +77,8 @@ fn clean(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn route(path: &str) -> Route {
-    match path {
+fn amplitude(path: &str) -> Option<Route> {
+    Some(match path {
         "/v1/vardata" => Route::VardataV1,
         "/sdk/vardata" => Route::VardataLegacy,
         "/sdk/v2/vardata" => Route::VardataV2,
@@ -74,8 +98,27 @@ fn route(path: &str) -> Route {
         {
             Route::Passthrough
         }
-        _ => Route::Other,
+        _ => return None,
+    })
+}
+
+/// FeatBit's server does not look at the case of paths.
+fn featbit(path: &str) -> Option<Route> {
+    if path.eq_ignore_ascii_case("/streaming") {
+        return Some(Route::FbSdk);
     }
+    if !is_featbits(path) {
+        return None;
+    }
+    Some(match path.to_ascii_lowercase().as_str() {
+        "/api/public/featureflag/evaluate" => Route::FbEvaluate,
+        "/api/public/sdk/server/latest-all"
+        | "/api/public/sdk/client/latest-all"
+        | "/health/liveness"
+        | "/health/readiness" => Route::FbSdk,
+        "/api/public/insight/track" => Route::FbEvents,
+        _ => Route::Passthrough,
+    })
 }
 
 /// Whether a path segment is `.` or `..`, percent-encoded or not.
@@ -125,7 +168,11 @@ mod tests {
             ("/v1/%2e%2E/x", "/v1/%2e%2E/x", Route::Other),
             ("/v1", "/v1", Route::Other),
         ] {
-            let target = Target::of(path, "");
+            let routing = Routing {
+                amplitude: true,
+                ..Routing::default()
+            };
+            let target = routing.target(path);
             assert_eq!((target.path.as_ref(), target.route), (clean, route), "{path}");
         }
     }
@@ -138,7 +185,54 @@ mod tests {
             ("/flagsv1/vardata", Route::Other),
             ("/flags", Route::Other),
         ] {
-            assert_eq!(Target::of(path, "/flags").route, route, "{path}");
+            let routing = Routing {
+                prefix: "/flags".to_owned(),
+                amplitude: true,
+                featbit: false,
+            };
+            assert_eq!(routing.target(path).route, route, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_backend_has_its_paths() {
+        for (path, amplitude, featbit) in [
+            ("/v1/vardata", Route::VardataV1, Route::Other),
+            ("/sdk/v2/flags", Route::FlagsV2, Route::Other),
+            ("/status", Route::Status, Route::Status),
+            (
+                "/api/public/featureflag/evaluate",
+                Route::Other,
+                Route::FbEvaluate,
+            ),
+            (
+                "/API/Public/FeatureFlag/Evaluate/",
+                Route::Other,
+                Route::FbEvaluate,
+            ),
+            ("/api/public/sdk/server/latest-all", Route::Other, Route::FbSdk),
+            ("/api/public/sdk/client/latest-all", Route::Other, Route::FbSdk),
+            ("/streaming", Route::Other, Route::FbSdk),
+            ("/api/public/insight/track", Route::Other, Route::FbEvents),
+            ("/health/liveness", Route::Other, Route::FbSdk),
+            ("/api/public/agent/register", Route::Other, Route::Passthrough),
+            ("/api/public/../secret", Route::Other, Route::Other),
+            ("/api/private", Route::Other, Route::Other),
+            ("/streaming/x", Route::Other, Route::Other),
+        ] {
+            let of = |amplitude: bool, featbit: bool| Routing {
+                amplitude,
+                featbit,
+                ..Routing::default()
+            };
+            assert_eq!(of(true, false).target(path).route, amplitude, "{path}");
+            assert_eq!(of(false, true).target(path).route, featbit, "{path}");
+            let both = if amplitude == Route::Other {
+                featbit
+            } else {
+                amplitude
+            };
+            assert_eq!(of(true, true).target(path).route, both, "{path}");
         }
     }
 }

@@ -69,7 +69,13 @@ label! {
         Stream = "stream",
         /// `/web/v1/configs`
         WebConfigs = "web_configs",
-        /// Any other path below `/v1/`, `/sdk/` and `/web/`
+        /// `/api/public/featureflag/evaluate`
+        FbEvaluate = "fb_evaluate",
+        /// `/api/public/sdk/*` and `/streaming`
+        FbSdk = "fb_sdk",
+        /// `/api/public/insight/track`
+        FbEvents = "fb_events",
+        /// Any other path of a configured backend
         Passthrough = "passthrough",
         /// `/status`
         Status = "status",
@@ -319,6 +325,8 @@ label! {
         Vardata = "vardata",
         /// Flag sets
         Flags = "flags",
+        /// Answers of FeatBit's evaluate endpoint
+        Fb = "fb",
         /// Rejected keys
         Negative = "negative",
     }
@@ -451,6 +459,8 @@ label! {
     Engine {
         /// Amplitude Experiment
         Amplitude = "amplitude",
+        /// FeatBit
+        Featbit = "featbit",
     }
 }
 

@@ -120,6 +120,8 @@ struct Parts {
     cache: Arc<CacheMetrics>,
     upstreams: Vec<Upstream>,
     environments: Vec<Arc<SyncMetrics>>,
+    /// The engines of the configured backends.
+    engines: Vec<Engine>,
     /// Environments by label.
     environment_labels: Vec<Group>,
     /// Environments by label and by what syncs them.
@@ -134,6 +136,35 @@ struct Parts {
     logs: Arc<LogMetrics>,
     tasks: Arc<TaskMetrics>,
     readings: OnceLock<Box<dyn Readings>>,
+}
+
+/// The engines that `n` environments need, of which so many are FeatBit's.
+fn engines(n: usize, n_featbit: usize) -> Vec<Engine> {
+    let needed = |engine: &Engine| match engine {
+        Engine::Amplitude => n > n_featbit || n == 0,
+        Engine::Featbit => n_featbit > 0,
+    };
+    Engine::ALL.into_iter().filter(needed).collect()
+}
+
+impl Parts {
+    fn engines(&self) -> impl Iterator<Item = Engine> + '_ {
+        self.engines.iter().copied()
+    }
+
+    /// Whether requests can come by `route`: its backend is configured.
+    fn serves(&self, route: Route) -> bool {
+        routes::engine(route).is_none_or(|engine| self.engines.contains(&engine))
+    }
+
+    /// The caches of the configured backends.
+    fn caches(&self) -> impl Iterator<Item = CacheName> + '_ {
+        CacheName::ALL.into_iter().filter(|cache| match cache {
+            CacheName::Vardata | CacheName::Flags => self.engines.contains(&Engine::Amplitude),
+            CacheName::Fb => self.engines.contains(&Engine::Featbit),
+            CacheName::Negative => true,
+        })
+    }
 }
 
 struct Upstream {
@@ -171,6 +202,7 @@ impl Metrics {
             }),
             events: std::array::from_fn(|_| Arc::default()),
             streams: Arc::default(),
+            engines: engines(environments.len(), setup.featbit_environments.len()),
             environment_labels: groups(&environments, NAMED_MAX),
             environments: environments.iter().map(|_| Arc::default()).collect(),
             upstream_labels: groups(&upstreams, NAMED_MAX),

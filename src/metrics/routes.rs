@@ -6,11 +6,11 @@
 //! new series. Of request counts the class stands in for the code, `other` for the method, and the route
 //! `other` with method `other`, which has every class, for all else.
 
-use super::labels::{Code, Method, Route, Source};
+use super::labels::{Code, Engine, Method, Route, Source};
 
 use Code::{
-    C200, C204, C304, C400, C401, C403, C404, C405, C408, C413, C414, C429, C431, C499, C500, C501, C502,
-    C503, C504, ClientError, Informational, Redirect, ServerError, Success,
+    C200, C204, C304, C400, C401, C403, C404, C405, C408, C413, C414, C415, C429, C431, C499, C500, C501,
+    C502, C503, C504, ClientError, Informational, Redirect, ServerError, Success,
 };
 
 /// The codes that a route answers a method with.
@@ -133,6 +133,30 @@ const PASSTHROUGH: Declared = &[
     (Method::Other, &[Success, Redirect, ClientError, ServerError]),
 ];
 
+#[rustfmt::skip]
+const FB_EVALUATE: Declared = &[
+    (Method::Post, &[
+        C200, C400, C401, C403, C408, C413, C415, C499, C500, C503, ClientError, ServerError,
+    ]),
+    (Method::Options, &[C204]),
+    (Method::Other, &[C401, C405, ClientError]),
+];
+
+#[rustfmt::skip]
+const FB_SDK: Declared = &[
+    (Method::Get, &[C200, C400, C401, C499, C503, Informational, ClientError, ServerError]),
+    (Method::Post, &[C200, C400, C401, C413, C415, C499, C503, ClientError, ServerError]),
+    (Method::Options, &[C204]),
+    (Method::Other, &[C401, C405, ClientError]),
+];
+
+#[rustfmt::skip]
+const FB_EVENTS: Declared = &[
+    (Method::Post, &[C200, C400, C401, C413, C415, C499, ClientError, ServerError]),
+    (Method::Options, &[C204]),
+    (Method::Other, &[C401, C405, ClientError]),
+];
+
 const STATUS: Declared = &[
     (Method::Get, &[C200]),
     (Method::Head, &[C200]),
@@ -159,9 +183,29 @@ const fn codes(route: Route) -> Declared {
         Route::Cohort | Route::Memberships => COHORT,
         Route::Stream => STREAM,
         Route::WebConfigs => WEB_CONFIGS,
+        Route::FbEvaluate => FB_EVALUATE,
+        Route::FbSdk => FB_SDK,
+        Route::FbEvents => FB_EVENTS,
         Route::Passthrough => PASSTHROUGH,
         Route::Status => STATUS,
         Route::Other => OTHER,
+    }
+}
+
+/// Whose route it is; none for those that are there whatever is configured.
+pub(super) const fn engine(route: Route) -> Option<Engine> {
+    match route {
+        Route::VardataV1
+        | Route::VardataLegacy
+        | Route::VardataV2
+        | Route::FlagsV1
+        | Route::FlagsV2
+        | Route::Cohort
+        | Route::Memberships
+        | Route::Stream
+        | Route::WebConfigs => Some(Engine::Amplitude),
+        Route::FbEvaluate | Route::FbSdk | Route::FbEvents => Some(Engine::Featbit),
+        Route::Passthrough | Route::Status | Route::Other => None,
     }
 }
 
@@ -204,13 +248,17 @@ pub(super) fn responses() -> impl Iterator<Item = (Route, Source)> {
 /// The sources that a route's answers can come from.
 const fn sources(route: Route) -> &'static [Source] {
     match route {
-        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 | Route::FlagsV1 | Route::FlagsV2 => {
-            &Source::ALL
-        }
+        Route::VardataV1
+        | Route::VardataLegacy
+        | Route::VardataV2
+        | Route::FlagsV1
+        | Route::FlagsV2
+        | Route::FbEvaluate => &Source::ALL,
+        Route::FbSdk => &[Source::Local, Source::Passthrough, Source::None],
         Route::Cohort | Route::Memberships | Route::Stream | Route::WebConfigs | Route::Passthrough => {
             &[Source::Passthrough, Source::None]
         }
-        Route::Status | Route::Other => &[Source::None],
+        Route::FbEvents | Route::Status | Route::Other => &[Source::None],
     }
 }
 
@@ -229,7 +277,7 @@ pub(super) fn response(route: Route, source: Source) -> (Route, Source) {
 /// upstream as a miss does); flags routes by whether upstream was waited for, all else by route family.
 pub(super) const fn duration(route: Route, source: Source) -> (Route, Source) {
     match route {
-        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => match source {
+        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 | Route::FbEvaluate => match source {
             Source::Passthrough => (route, Source::Miss),
             _ => (route, source),
         },
@@ -240,6 +288,7 @@ pub(super) const fn duration(route: Route, source: Source) -> (Route, Source) {
         },
         Route::Cohort | Route::Memberships => (Route::Cohort, Source::Passthrough),
         Route::Stream | Route::WebConfigs | Route::Passthrough => (Route::Passthrough, Source::Passthrough),
+        Route::FbSdk | Route::FbEvents => (Route::FbSdk, Source::Local),
         Route::Status | Route::Other => (Route::Other, Source::None),
     }
 }
@@ -247,7 +296,12 @@ pub(super) const fn duration(route: Route, source: Source) -> (Route, Source) {
 /// Where the size of a request body is counted: only vardata routes and those passed through take one.
 pub(super) const fn request_body(route: Route) -> Route {
     match route {
-        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => route,
+        Route::VardataV1
+        | Route::VardataLegacy
+        | Route::VardataV2
+        | Route::FbEvaluate
+        | Route::FbSdk
+        | Route::FbEvents => route,
         _ => Route::Passthrough,
     }
 }

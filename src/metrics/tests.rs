@@ -362,6 +362,7 @@ fn evaluations_are_counted_by_result_and_flag() {
         unfaithful: 1,
     };
     metrics.worker(0).evaluated(
+        Engine::Amplitude,
         Trigger::Outage,
         Evaluation::Partial,
         Duration::from_micros(7),

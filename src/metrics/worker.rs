@@ -8,7 +8,8 @@ use super::cells::{
     LatencyHistogram, nanoseconds,
 };
 use super::labels::{
-    CacheName, CacheResult, Closed, Code, Evaluation, FlagResult, Method, Rejection, Route, Source, Trigger,
+    CacheName, CacheResult, Closed, Code, Engine, Evaluation, FlagResult, Method, Rejection, Route, Source,
+    Trigger,
 };
 
 const ROUTES: usize = Route::ALL.len();
@@ -33,10 +34,7 @@ pub struct WorkerMetrics {
     connections_rejected: [Count; Closed::ALL.len()],
     cache: [[Count; CacheResult::ALL.len()]; CacheName::ALL.len()],
     stale_age: [AgeHistogram; CacheName::ALL.len()],
-    evaluations: [[Count; Evaluation::ALL.len()]; Trigger::ALL.len()],
-    evaluation_duration: EvaluationHistogram,
-    evaluated_flags: [Count; FlagResult::ALL.len()],
-    unfaithful_flags: Count,
+    engines: [EngineMetrics; Engine::ALL.len()],
     lag: LatencyHistogram,
     epoch: Instant,
     /// Milliseconds from `epoch` to the last heartbeat.
@@ -58,6 +56,15 @@ pub struct EvaluatedFlags {
     pub unfaithful: u64,
 }
 
+/// What one worker computed with one engine.
+#[derive(Debug, Default)]
+pub(super) struct EngineMetrics {
+    pub(super) evaluations: [[Count; Evaluation::ALL.len()]; Trigger::ALL.len()],
+    pub(super) duration: EvaluationHistogram,
+    pub(super) flags: [Count; FlagResult::ALL.len()],
+    pub(super) unfaithful_flags: Count,
+}
+
 impl WorkerMetrics {
     pub(super) fn new() -> Self {
         Self {
@@ -72,10 +79,7 @@ impl WorkerMetrics {
             connections_rejected: Default::default(),
             cache: Default::default(),
             stale_age: Default::default(),
-            evaluations: Default::default(),
-            evaluation_duration: EvaluationHistogram::default(),
-            evaluated_flags: Default::default(),
-            unfaithful_flags: Count::default(),
+            engines: Default::default(),
             lag: LatencyHistogram::default(),
             epoch: Instant::now(),
             beat_at: AtomicU64::new(0),
@@ -145,18 +149,26 @@ impl WorkerMetrics {
     }
 
     /// An answer was computed here, or failed to be.
-    pub fn evaluated(&self, trigger: Trigger, result: Evaluation, took: Duration, flags: EvaluatedFlags) {
-        self.evaluations[trigger.index()][result.index()].bump();
-        self.evaluation_duration.bump(&EVALUATION, nanoseconds(took));
+    pub fn evaluated(
+        &self,
+        engine: Engine,
+        trigger: Trigger,
+        result: Evaluation,
+        took: Duration,
+        flags: EvaluatedFlags,
+    ) {
+        let engine = &self.engines[engine.index()];
+        engine.evaluations[trigger.index()][result.index()].bump();
+        engine.duration.bump(&EVALUATION, nanoseconds(took));
         for (result, flags) in [
             (FlagResult::Variant, flags.variant),
             (FlagResult::Off, flags.off),
             (FlagResult::Default, flags.default),
             (FlagResult::Failed, flags.failed),
         ] {
-            self.evaluated_flags[result.index()].bump_by(flags);
+            engine.flags[result.index()].bump_by(flags);
         }
-        self.unfaithful_flags.bump_by(flags.unfaithful);
+        engine.unfaithful_flags.bump_by(flags.unfaithful);
     }
 
     /// The worker is alive; a timer that should have fired `lag` ago has fired.
@@ -221,20 +233,8 @@ impl WorkerMetrics {
         &self.stale_age[cache.index()]
     }
 
-    pub(super) fn evaluations(&self, trigger: Trigger, result: Evaluation) -> u64 {
-        self.evaluations[trigger.index()][result.index()].get()
-    }
-
-    pub(super) const fn evaluation_duration(&self) -> &EvaluationHistogram {
-        &self.evaluation_duration
-    }
-
-    pub(super) fn evaluated_flags(&self, result: FlagResult) -> u64 {
-        self.evaluated_flags[result.index()].get()
-    }
-
-    pub(super) fn unfaithful_flags(&self) -> u64 {
-        self.unfaithful_flags.get()
+    pub(super) const fn engine(&self, engine: Engine) -> &EngineMetrics {
+        &self.engines[engine.index()]
     }
 
     pub(super) const fn lag(&self) -> &LatencyHistogram {

@@ -18,19 +18,21 @@ pub(super) fn upstreams(config: &Config) -> (Vec<UpstreamSetup>, Names) {
     let mut setups: Vec<UpstreamSetup> = Vec::new();
     let mut names = Names::new();
     for environment in &config.environments {
-        let Some(urls) = environment.urls.as_ref().and_then(Bases::amplitude) else {
-            continue;
+        let Some(urls) = &environment.urls else { continue };
+        let all = &[Operation::Evaluate, Operation::Flags, Operation::Passthrough][..];
+        let roles = match urls {
+            Bases::Amplitude(urls) => vec![
+                (&urls.eval, "", all),
+                (&urls.flags, "_flags", &[Operation::Flags]),
+                (&urls.stream, "_stream", &[Operation::Stream]),
+                (&urls.cohort, "_cohort", &[Operation::Cohort]),
+            ],
+            Bases::Featbit(urls) => vec![
+                (&urls.evaluate, "", all),
+                (&urls.stream, "_stream", &[Operation::Stream]),
+                (&urls.event, "_event", &[Operation::Events]),
+            ],
         };
-        let roles = [
-            (
-                &urls.eval,
-                "",
-                &[Operation::Evaluate, Operation::Flags, Operation::Passthrough][..],
-            ),
-            (&urls.flags, "_flags", &[Operation::Flags]),
-            (&urls.stream, "_stream", &[Operation::Stream]),
-            (&urls.cohort, "_cohort", &[Operation::Cohort]),
-        ];
         for (base, suffix, operations) in roles {
             let next = setups.len();
             let (index, _) = names.entry(Arc::clone(base)).or_insert_with(|| {

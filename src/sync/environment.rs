@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
-use crate::config::{self, Bases, Evaluation};
+use crate::config::{self, Backend, Bases, Evaluation};
 use crate::metrics::{Operation, SyncMetrics};
 use crate::store::{Deployment, FlagData};
 use crate::upstream::{Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
@@ -17,29 +17,34 @@ pub struct Environment {
     pub index: usize,
     /// Its name.
     pub name: Arc<str>,
+    /// Whose protocol its upstream speaks.
+    pub backend: Backend,
     /// Where its requests go; `None` = answers come from `bootstrap` alone.
     pub origins: Option<Origins>,
     /// When answers are computed here.
     pub evaluation: Evaluation,
     /// Whether an unknown key may be tried on it.
     pub learn_keys: bool,
-    /// Flags to start from, for every key that upstream has not rejected.
+    /// Amplitude's flags to start from, for every key that upstream has not rejected. FeatBit's data are held by
+    /// [`crate::store::featbit`].
     pub bootstrap: Option<Arc<FlagData>>,
     /// Its sync metrics.
     pub metrics: Arc<SyncMetrics>,
 }
 
-/// The upstream of an environment.
+/// The upstream of an environment. Bases that are equal are one origin.
 #[derive(Debug)]
 pub struct Origins {
-    /// vardata, `/v1/*`, `/web/*`
+    /// Where questions go, and whatever has no host of its own.
     pub eval: Arc<Origin>,
-    /// `/sdk/v2/flags`
+    /// Amplitude's `/sdk/v2/flags`; for FeatBit the same as `eval`.
     pub flags: Arc<Origin>,
-    /// `/sdk/stream/*`
+    /// Amplitude's `/sdk/stream/*`, FeatBit's `/streaming`.
     pub stream: Arc<Origin>,
-    /// `/sdk/v1/cohort/*`
+    /// Amplitude's `/sdk/v1/cohort/*`; for FeatBit the same as `eval`.
     pub cohort: Arc<Origin>,
+    /// FeatBit's insights. Amplitude's assignments are not sent yet: the same as `eval`.
+    pub events: Arc<Origin>,
     /// Requests under way, retry budget and breakers for readable questions and syncs.
     pub gate: Arc<Gate>,
     /// The same for everything that could not be read here: what a client breaks must not close the other.
@@ -91,12 +96,26 @@ impl Environment {
         bootstrap: Option<Arc<FlagData>>,
         metrics: Arc<SyncMetrics>,
     ) -> Result<Self, UpstreamSetupError> {
-        let origins = match settings.urls.as_ref().and_then(Bases::amplitude) {
-            Some(urls) => Some(Origins {
-                eval: shared.origin(&urls.eval)?,
-                flags: shared.origin(&urls.flags)?,
-                stream: shared.origin(&urls.stream)?,
-                cohort: shared.origin(&urls.cohort)?,
+        let hosts = match &settings.urls {
+            Some(Bases::Amplitude(urls)) => {
+                Some([&urls.eval, &urls.flags, &urls.stream, &urls.cohort, &urls.eval])
+            }
+            Some(Bases::Featbit(urls)) => Some([
+                &urls.evaluate,
+                &urls.evaluate,
+                &urls.stream,
+                &urls.evaluate,
+                &urls.event,
+            ]),
+            None => None,
+        };
+        let origins = match hosts {
+            Some([eval, flags, stream, cohort, events]) => Some(Origins {
+                eval: shared.origin(eval)?,
+                flags: shared.origin(flags)?,
+                stream: shared.origin(stream)?,
+                cohort: shared.origin(cohort)?,
+                events: shared.origin(events)?,
                 gate: Gate::new(&settings.name, upstream),
                 stray_gate: Gate::new(&settings.name, upstream),
             }),
@@ -105,6 +124,7 @@ impl Environment {
         Ok(Self {
             index,
             name: Arc::from(settings.name.as_str()),
+            backend: settings.backend,
             origins,
             evaluation: settings.evaluation,
             learn_keys: settings.learn_keys,

@@ -1,13 +1,15 @@
 //! What bounds one environment's use of upstream.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, BreakerState};
 use super::budget::RetryBudget;
+use super::lock;
 use crate::config;
 use crate::metrics::Operation;
 
@@ -23,6 +25,9 @@ pub struct Gate {
     /// Under way, by [`Lane`].
     in_flight: [AtomicUsize; 2],
     pub(super) budget: RetryBudget,
+    /// Until when upstream wants to be left alone.
+    paused_until: Mutex<Option<Instant>>,
+    is_paused: AtomicBool,
     breakers: [Breaker; Operation::ALL.len()],
 }
 
@@ -51,6 +56,8 @@ impl Gate {
             max_in_flight: settings.max_in_flight,
             in_flight: [AtomicUsize::new(0), AtomicUsize::new(0)],
             budget: RetryBudget::new(settings.retry_budget),
+            paused_until: Mutex::default(),
+            is_paused: AtomicBool::new(false),
             breakers: Operation::ALL.map(|operation| {
                 Breaker::new(
                     settings.circuit_failures,
@@ -87,8 +94,32 @@ impl Gate {
         &self.breakers[operation.index()]
     }
 
+    /// Upstream wants no request for so long: nobody gets a slot until then.
+    pub fn pause(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut paused_until = lock(&self.paused_until);
+        *paused_until = Some(paused_until.map_or(until, |before| before.max(until)));
+        self.is_paused.store(true, Ordering::Release);
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        if !self.is_paused.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut paused_until = lock(&self.paused_until);
+        if paused_until.is_some_and(|until| now < until) {
+            return true;
+        }
+        *paused_until = None;
+        self.is_paused.store(false, Ordering::Release);
+        false
+    }
+
     /// Takes a slot, if there is one; never waits. The request counts towards the retry budget.
     pub(super) fn enter(self: &Arc<Self>, lane: Lane, now: Instant) -> Option<Slot> {
+        if self.is_paused(now) {
+            return None;
+        }
         let counter = &self.in_flight[lane as usize];
         if counter.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
             counter.fetch_sub(1, Ordering::Relaxed);

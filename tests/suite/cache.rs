@@ -341,7 +341,10 @@ fn a_refused_refresh_is_not_repeated_for_every_request() {
     assert_eq!(caller.ask(&Ask::about("u-1")).source(), "miss");
     // A status that opens no breaker.
     cloud.fail_on(Route::Vardata, Fault::status(429));
-    std::thread::sleep(std::time::Duration::from_millis(2));
+    let stored_at = std::time::Instant::now();
+    while stored_at.elapsed() < std::time::Duration::from_millis(2) {
+        std::thread::yield_now();
+    }
     let began = std::time::Instant::now();
     for _ in 0..200 {
         assert_eq!(caller.ask(&Ask::about("u-1")).source(), "stale");

@@ -12,9 +12,10 @@ use crate::cache::Stored;
 use crate::config::Evaluation as Mode;
 use crate::evaluate::amplitude::{Evaluation, Host, Subject, Substitute};
 use crate::evaluate::json::{Document, Value};
-use crate::key::USER_DEPTH_MAX;
+use crate::key::flag_keys::FlagKeys;
 use crate::key::question::FlagsMode;
-use crate::metrics::{self, EvaluatedFlags, Route, Trigger};
+use crate::key::{Asks, USER_DEPTH_MAX};
+use crate::metrics::{self, Engine, EvaluatedFlags, Route, Trigger};
 use crate::store::{Definitions, FlagData};
 
 use super::upstream::ANSWER_DEPTH_MAX;
@@ -25,40 +26,52 @@ use super::upstream::ANSWER_DEPTH_MAX;
 /// variant they have in it. `upstream` is what upstream said instead of an answer.
 #[must_use]
 pub fn local(climb: &Climb, stored: Option<&Arc<Stored>>, upstream: Option<StatusCode>) -> Option<Answer> {
-    match climb.route {
-        Route::FlagsV1 | Route::FlagsV2 => flags(climb, upstream),
-        _ => variants(climb, stored, upstream),
+    match &climb.question.asks {
+        Asks::Flags { flag_keys, mode, .. } => flags(climb, flag_keys, (*mode)?, upstream),
+        Asks::Variants { user, flag_keys } => variants(climb, user, flag_keys, stored, upstream),
+        Asks::Evaluation(_) => None,
     }
 }
 
+/// Whether the flags of this key were not synced yet and could be.
+#[must_use]
+pub fn awaits_sync(climb: &Climb) -> bool {
+    let may_be_synced = !matches!(climb.question.asks, Asks::Flags { mode: None, .. });
+    let is_synced = || {
+        climb
+            .known()
+            .is_some_and(|deployment| deployment.flags().evaluation().is_some())
+    };
+    may_be_synced && !is_synced()
+}
+
 /// A flags request is served only from the set of its own mode, of whatever age.
-fn flags(climb: &Climb, upstream: Option<StatusCode>) -> Option<Answer> {
+fn flags(climb: &Climb, wanted: &FlagKeys, mode: FlagsMode, upstream: Option<StatusCode>) -> Option<Answer> {
     let deployment = climb.known();
     let synced = deployment.as_ref().map(|deployment| deployment.flags());
-    let data = match climb.question.flags_mode? {
+    let data = match mode {
         FlagsMode::Plain => synced.as_ref().and_then(|flags| flags.plain.clone()),
         FlagsMode::Remote => synced.as_ref().and_then(|flags| flags.remote.clone()),
     };
     // The file stands in for what was never synced, not for a set that upstream refuses to give.
     let is_synced = synced.as_ref().is_some_and(|flags| flags.evaluation().is_some());
     let data = data.or_else(|| climb.environment.bootstrap.clone().filter(|_| !is_synced))?;
-    let wanted = &climb.question.flag_keys;
     let etag = wanted.is_all().then(|| data.etag.clone());
     Some(Answer::local(data.filtered(wanted), etag, upstream))
 }
 
-fn variants(climb: &Climb, stored: Option<&Arc<Stored>>, upstream: Option<StatusCode>) -> Option<Answer> {
+fn variants(
+    climb: &Climb,
+    user: &[u8],
+    flag_keys: &FlagKeys,
+    stored: Option<&Arc<Stored>>,
+    upstream: Option<StatusCode>,
+) -> Option<Answer> {
     let began = Instant::now();
     let deployment = climb.known();
     let data = climb.environment.evaluation_set(deployment.as_deref())?;
-    let user = Document::parse(&climb.question.user, USER_DEPTH_MAX).ok()?;
-    let wanted: Vec<&str> = climb
-        .question
-        .flag_keys
-        .as_slice()
-        .iter()
-        .map(String::as_str)
-        .collect();
+    let user = Document::parse(user, USER_DEPTH_MAX).ok()?;
+    let wanted: Vec<&str> = flag_keys.as_slice().iter().map(String::as_str).collect();
     let old = stored.and_then(|stored| Document::parse(&stored.body, ANSWER_DEPTH_MAX).ok());
     let definitions = stored.and_then(|stored| {
         let first = || stored.deployment.first_definitions().cloned();
@@ -137,5 +150,5 @@ fn count(climb: &Climb, data: &FlagData, evaluation: &Evaluation<'_>, began: Ins
     climb
         .worker
         .metrics
-        .evaluated(trigger, result, began.elapsed(), flags);
+        .evaluated(Engine::Amplitude, trigger, result, began.elapsed(), flags);
 }

@@ -6,58 +6,24 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 
 use crate::api::Worker;
 use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
 use crate::api::ladder::{Climb, Landed};
 use crate::api::request_id;
+use crate::api::upstream::{Judged, failed, judge, relay};
 use crate::cache::{Marks, Stored};
 use crate::evaluate::json::{Kind, Outline, Wanted};
+use crate::key::Asks;
 use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
-use crate::telemetry::Suppress;
-use crate::upstream::{Gate, Limits, UpstreamError};
+use crate::upstream::{Gate, Limits};
 
 /// Nesting that an answer may have; payloads are free-form.
 pub(super) const ANSWER_DEPTH_MAX: usize = 512;
-
-/// What an exchange with upstream means.
-#[derive(Debug)]
-pub enum Judged {
-    /// A 200 of the promised shape.
-    Answer(Response<Bytes>),
-    /// A 401: nobody with this key gets anything.
-    Rejected(Relayed),
-    /// Another refusal of this request, to be passed on.
-    Verdict(Relayed),
-    /// Neither: a stand-in is wanted. With upstream's status, if it had one.
-    Failure(Option<StatusCode>),
-}
-
-/// Tells answers, verdicts and failures apart.
-#[must_use]
-pub fn judge(exchange: Result<Response<Bytes>, UpstreamError>, wanted: Kind) -> Judged {
-    let Ok(response) = exchange else {
-        return Judged::Failure(None);
-    };
-    let status = response.status();
-    match status.as_u16() {
-        200 => {
-            if is_shaped(response.body(), wanted) {
-                Judged::Answer(response)
-            } else {
-                Judged::Failure(Some(status))
-            }
-        }
-        404 | 407 | 408 | 421 | 425 | 429 => Judged::Failure(Some(status)),
-        401 => Judged::Rejected(relay(response)),
-        400..=499 => Judged::Verdict(relay(response)),
-        _ => Judged::Failure(Some(status)),
-    }
-}
 
 /// An object of variants. A variant has at least one of these members, if it has any (API 3.6).
 const VARIANTS: Wanted<'_> = Wanted {
@@ -76,15 +42,6 @@ const FLAGS: Wanted<'_> = Wanted {
 fn is_shaped(body: &[u8], wanted: Kind) -> bool {
     let within = if wanted == Kind::Array { FLAGS } else { VARIANTS };
     Outline::of(body, ANSWER_DEPTH_MAX, within).is_ok_and(|found| found.kind == wanted && found.fits)
-}
-
-fn relay(response: Response<Bytes>) -> Relayed {
-    let content_type = response.headers().get(CONTENT_TYPE).cloned();
-    Relayed {
-        status: response.status(),
-        content_type,
-        body: response.into_body(),
-    }
 }
 
 /// Sends `forward` to the right upstream host of `environment` and judges the outcome.
@@ -127,7 +84,7 @@ pub async fn ask(
                 .await
         }
     };
-    judge(exchange, wanted)
+    judge(exchange, |body| is_shaped(body, wanted))
 }
 
 /// `None` when the target is none that HTTP allows: nothing else may be asked in its place.
@@ -193,7 +150,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
             let body = response.into_body();
             let entry = Arc::new(Stored {
-                etag: climb.question.flag_route.then(|| etag(&body)),
+                etag: climb.question.asks.is_for_flags().then(|| etag(&body)),
                 content_type: content_type_of(content_type),
                 asked_at,
                 fresh_until: asked_at + proxy.lifetimes.fresh_for,
@@ -210,29 +167,6 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     }
 }
 
-/// A fetch without use. Where upstream answered, the log says what: else nobody would know why there is a
-/// stand-in.
-fn failed(environment: &Environment, route: Route, status: Option<StatusCode>) -> Landed {
-    static LINES: Suppress = Suppress::new(1);
-    if let Some(status) = status
-        && let Some(suppressed) = LINES.allow(Instant::now())
-    {
-        let what = match status {
-            StatusCode::OK => "200 with a body that is no answer",
-            StatusCode::NOT_FOUND => "404, which no question can cause: check the URL",
-            _ => "a failure",
-        };
-        tracing::warn!(
-            environment = &*environment.name,
-            route = route.as_str(),
-            status = status.as_u16(),
-            suppressed,
-            "an answer of upstream cannot be used: {what}"
-        );
-    }
-    Landed::Failed { status }
-}
-
 /// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.
 fn content_type_of(value: HeaderValue) -> HeaderValue {
     let is_json = value
@@ -245,7 +179,13 @@ fn content_type_of(value: HeaderValue) -> HeaderValue {
 /// Whether an answer to this question says that its key is good, and a 401 that it is not: evaluations
 /// and plain flags requests do, probes with `eval_mode` do not (design 5).
 const fn proves_keys(climb: &Climb) -> bool {
-    !climb.question.has_eval_mode || !climb.question.flag_route
+    !matches!(
+        climb.question.asks,
+        Asks::Flags {
+            has_eval_mode: true,
+            ..
+        }
+    )
 }
 
 /// `evaluation: local`, a key nothing is known of: one sync of its flags, which also proves the key.

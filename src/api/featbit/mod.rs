@@ -10,10 +10,13 @@
 mod health;
 mod insight;
 mod latest;
+pub mod question;
 mod reply;
+pub mod routes;
 pub mod streaming;
 #[cfg(test)]
 mod tests;
+mod unevaluable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,7 @@ use crate::track::{InsightLane, Queue};
 
 pub use reply::{is_json, problem};
 pub use streaming::{Opening, Streams, Sweep};
+pub use unevaluable::Unevaluable;
 
 /// FeatBit's side of the proxy, shared by all workers.
 #[derive(Debug)]
@@ -53,6 +57,10 @@ pub struct Featbit {
     pub patience: Duration,
     /// Age of a streaming token, either way.
     pub token_age: Duration,
+    /// A flag that cannot be evaluated makes the whole answer a 500, as on FeatBit's server.
+    pub strict: bool,
+    /// What was told of such flags.
+    pub unevaluable: Unevaluable,
 }
 
 /// A configured environment of FeatBit.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::api::answer::{AnswerBody, NO_STORE, status_only};
 
 /// JSON, as FeatBit's server labels it.
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Stable code of an error made here (design 7).
@@ -52,6 +52,16 @@ pub(super) fn no_answer() -> Response<AnswerBody> {
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     mark(&mut response, "no_answer");
+    response
+}
+
+/// 400 with a message, in the documented form (FB 3.3).
+pub(super) fn message(text: &str) -> Response<AnswerBody> {
+    let mut body = Vec::from(br#"{"message":"#);
+    crate::evaluate::json::write_string(text, &mut body);
+    body.push(b'}');
+    let mut response = with(StatusCode::BAD_REQUEST, Bytes::from(body), JSON);
+    mark(&mut response, "invalid_request");
     response
 }
 

@@ -77,6 +77,8 @@ impl Scene {
             learns: has_upstream,
         };
         let featbit = Featbit {
+            strict: false,
+            unevaluable: Unevaluable::default(),
             environments,
             deployments,
             homes: vec![home],

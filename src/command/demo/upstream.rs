@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::key::question::FlagsMode;
-use crate::key::{Asked, DeploymentKey, Keyer, Question, Target, authorization};
+use crate::key::{Asked, Asks, DeploymentKey, Keyer, Question, Routing, authorization};
 use crate::metrics::Route;
 use crate::task;
 
@@ -245,7 +245,11 @@ impl State {
         if let Some(order) = parts.uri.path().strip_prefix("/demo/") {
             return self.obey(&parts.method, order);
         }
-        let target = Target::of(parts.uri.path(), "");
+        let routing = Routing {
+            amplitude: true,
+            ..Routing::default()
+        };
+        let target = routing.target(parts.uri.path());
         let flags = matches!(target.route, Route::FlagsV1 | Route::FlagsV2);
         let counter = if flags { &self.polls } else { &self.evaluations };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -282,7 +286,10 @@ impl State {
         let v1 = match asked.route {
             Route::FlagsV1 | Route::FlagsV2 => {
                 let question = Question::flags(asked, &self.keyer);
-                let remote = question.is_ok_and(|question| question.flags_mode == Some(FlagsMode::Remote));
+                let remote = question.is_ok_and(|question| {
+                    let mode = Some(FlagsMode::Remote);
+                    matches!(question.asks, Asks::Flags { mode: asked, .. } if asked == mode)
+                });
                 return json(if remote {
                     flags.all.clone()
                 } else {
@@ -293,9 +300,13 @@ impl State {
             Route::VardataV2 => false,
             _ => return plain(StatusCode::NOT_FOUND, "no such path\n"),
         };
-        let body = Question::vardata(asked, &self.keyer).ok().and_then(|question| {
-            let wanted: Vec<&str> = question.flag_keys.as_slice().iter().map(String::as_str).collect();
-            flags.evaluate(&question.user, &wanted, v1)
+        let question = Question::vardata(asked, &self.keyer).ok();
+        let body = question.and_then(|question| match &question.asks {
+            Asks::Variants { user, flag_keys } => {
+                let wanted: Vec<&str> = flag_keys.as_slice().iter().map(String::as_str).collect();
+                flags.evaluate(user, &wanted, v1)
+            }
+            _ => None,
         });
         match body {
             Some(body) => json(body.into()),

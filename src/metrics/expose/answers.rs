@@ -1,6 +1,5 @@
 //! What answers are made of here: caches and local evaluation.
 
-use super::super::WorkerMetrics;
 use super::super::cells::{AGE, EVALUATION, Totals};
 use super::super::labels::{
     CacheName, CacheResult, Engine, Evaluation, Eviction, FlagResult, Refresh, Trigger,
@@ -10,7 +9,7 @@ use super::{Declare, total};
 /// The results that a cache's requests can have.
 const fn cache_results(cache: CacheName) -> &'static [CacheResult] {
     match cache {
-        CacheName::Vardata => &[
+        CacheName::Vardata | CacheName::Fb => &[
             CacheResult::Hit,
             CacheResult::Stale,
             CacheResult::Miss,
@@ -28,7 +27,7 @@ pub(super) fn cache_requests(on: &Declare<'_>) {
         "Look-ups, by cache and result.",
         &["cache", "result"],
         |parts, out| {
-            for cache in CacheName::ALL {
+            for cache in parts.caches() {
                 let shown = cache_results(cache);
                 let seen = |result| total(parts, |worker| worker.cache_requests(cache, result));
                 // What is not foreseen counts as a miss, which every cache has.
@@ -53,7 +52,7 @@ pub(super) fn cache_requests(on: &Declare<'_>) {
         "Refreshes in the background, by what they brought.",
         &["cache", "result"],
         |parts, out| {
-            for cache in [CacheName::Vardata, CacheName::Flags] {
+            for cache in parts.caches().filter(|cache| *cache != CacheName::Negative) {
                 for result in Refresh::ALL {
                     out.number(
                         &[cache.as_str(), result.as_str()],
@@ -68,7 +67,7 @@ pub(super) fn cache_requests(on: &Declare<'_>) {
         "How long past its freshness a stored response was when it was used.",
         &["cache"],
         |parts, out| {
-            for cache in [CacheName::Vardata, CacheName::Flags] {
+            for cache in parts.caches().filter(|cache| *cache != CacheName::Negative) {
                 let mut totals = Totals::new(&AGE);
                 parts
                     .workers
@@ -82,7 +81,7 @@ pub(super) fn cache_requests(on: &Declare<'_>) {
 
 pub(super) fn cache_sizes(on: &Declare<'_>) {
     on.gauge("flagside_cache_entries", "Entries.", &["cache"], |parts, out| {
-        for cache in CacheName::ALL {
+        for cache in parts.caches() {
             out.number(&[cache.as_str()], parts.cache_reading(cache).entries);
         }
     });
@@ -91,7 +90,7 @@ pub(super) fn cache_sizes(on: &Declare<'_>) {
         "Weight of the entries.",
         &["cache"],
         |parts, out| {
-            for cache in CacheName::ALL {
+            for cache in parts.caches() {
                 out.number(&[cache.as_str()], parts.cache_reading(cache).weight_bytes);
             }
         },
@@ -101,7 +100,7 @@ pub(super) fn cache_sizes(on: &Declare<'_>) {
         "Weight that the entries may have.",
         &["cache"],
         |parts, out| {
-            for cache in CacheName::ALL {
+            for cache in parts.caches() {
                 out.number(&[cache.as_str()], parts.cache_reading(cache).max_weight_bytes);
             }
         },
@@ -111,7 +110,7 @@ pub(super) fn cache_sizes(on: &Declare<'_>) {
         "Entries that left a cache, by why.",
         &["cache", "cause"],
         |parts, out| {
-            for cache in CacheName::ALL {
+            for cache in parts.caches() {
                 for cause in Eviction::ALL {
                     out.number(
                         &[cache.as_str(), cause.as_str()],
@@ -124,16 +123,19 @@ pub(super) fn cache_sizes(on: &Declare<'_>) {
 }
 
 pub(super) fn evaluation(on: &Declare<'_>) {
-    const ENGINE: &str = Engine::Amplitude.as_str();
     on.counter(
         "flagside_evaluations_total",
         "Answers computed here, by why and how well.",
         &["engine", "trigger", "result"],
         |parts, out| {
-            for trigger in Trigger::ALL {
-                for result in Evaluation::ALL {
-                    let seen = total(parts, |worker| worker.evaluations(trigger, result));
-                    out.number(&[ENGINE, trigger.as_str(), result.as_str()], seen);
+            for engine in parts.engines() {
+                for trigger in Trigger::ALL {
+                    for result in Evaluation::ALL {
+                        let seen = total(parts, |worker| {
+                            worker.engine(engine).evaluations[trigger.index()][result.index()].get()
+                        });
+                        out.number(&[engine.as_str(), trigger.as_str(), result.as_str()], seen);
+                    }
                 }
             }
         },
@@ -143,12 +145,12 @@ pub(super) fn evaluation(on: &Declare<'_>) {
         "How long computing an answer took.",
         &["engine"],
         |parts, out| {
-            let mut totals = Totals::new(&EVALUATION);
-            parts
-                .workers
-                .iter()
-                .for_each(|worker| totals.add(&EVALUATION, worker.evaluation_duration()));
-            out.histogram(&[ENGINE], &totals);
+            for engine in parts.engines() {
+                let mut totals = Totals::new(&EVALUATION);
+                let workers = parts.workers.iter();
+                workers.for_each(|worker| totals.add(&EVALUATION, &worker.engine(engine).duration));
+                out.histogram(&[engine.as_str()], &totals);
+            }
         },
     );
     on.counter(
@@ -156,9 +158,11 @@ pub(super) fn evaluation(on: &Declare<'_>) {
         "Flags computed here, by what they gave.",
         &["engine", "result"],
         |parts, out| {
-            for result in FlagResult::ALL {
-                let seen = total(parts, |worker| worker.evaluated_flags(result));
-                out.number(&[ENGINE, result.as_str()], seen);
+            for engine in parts.engines() {
+                for result in FlagResult::ALL {
+                    let seen = total(parts, |worker| worker.engine(engine).flags[result.index()].get());
+                    out.number(&[engine.as_str(), result.as_str()], seen);
+                }
             }
         },
     );
@@ -166,6 +170,10 @@ pub(super) fn evaluation(on: &Declare<'_>) {
         "flagside_evaluation_unfaithful_flags_total",
         "Flags computed here that only upstream can compute exactly.",
         &["engine"],
-        |parts, out| out.number(&[ENGINE], total(parts, WorkerMetrics::unfaithful_flags)),
+        |parts, out| {
+            let engine = Engine::Amplitude;
+            let seen = total(parts, |worker| worker.engine(engine).unfaithful_flags.get());
+            out.number(&[engine.as_str()], seen);
+        },
     );
 }

@@ -61,7 +61,7 @@ fn request_counts(parts: &Parts, out: &mut Samples) {
             }
         }
     }
-    for (route, method, code) in routes::requests() {
+    for (route, method, code) in routes::requests().filter(|(route, ..)| parts.serves(*route)) {
         let count = counts[route.index()][method.index()][code.index()];
         out.number(&[route.as_str(), method.as_str(), code.as_str()], count);
     }
@@ -76,7 +76,7 @@ fn response_counts(parts: &Parts, out: &mut Samples) {
             counts[route.index()][source.index()] += seen;
         }
     }
-    for (route, source) in routes::responses() {
+    for (route, source) in routes::responses().filter(|(route, _)| parts.serves(*route)) {
         out.number(
             &[route.as_str(), source.as_str()],
             counts[route.index()][source.index()],
@@ -90,7 +90,10 @@ fn request_durations(parts: &Parts, out: &mut Samples) {
             .into_iter()
             .flat_map(|route| Source::ALL.map(|source| (route, source)))
     };
-    for shown in cells().filter(|(route, source)| routes::duration(*route, *source) == (*route, *source)) {
+    let is_shown = |(route, source): &(Route, Source)| {
+        routes::duration(*route, *source) == (*route, *source) && parts.serves(*route)
+    };
+    for shown in cells().filter(is_shown) {
         let mut totals = Totals::new(&LATENCY);
         for (route, source) in cells().filter(|(route, source)| routes::duration(*route, *source) == shown) {
             parts
@@ -110,7 +113,7 @@ pub(super) fn bodies(on: &Declare<'_>) {
         |parts, out| {
             for shown in Route::ALL
                 .into_iter()
-                .filter(|route| routes::request_body(*route) == *route)
+                .filter(|route| routes::request_body(*route) == *route && parts.serves(*route))
             {
                 let mut totals = Totals::new(&BYTES);
                 for route in Route::ALL
@@ -133,7 +136,7 @@ pub(super) fn bodies(on: &Declare<'_>) {
         |parts, out| {
             for shown in Route::ALL
                 .into_iter()
-                .filter(|route| routes::response_body(*route) == *route)
+                .filter(|route| routes::response_body(*route) == *route && parts.serves(*route))
             {
                 let mut totals = Totals::new(&BYTES);
                 for route in Route::ALL

@@ -11,7 +11,6 @@ use httparse::{Header, Status};
 
 use crate::api::Worker;
 use crate::api::hit::{Plain, PlainMethod, Rest};
-use crate::key::Target;
 use crate::metrics::Route;
 
 /// Header lines of a request; one with more goes to the HTTP library, which may refuse it.
@@ -84,7 +83,7 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
             };
         }
     }
-    let route = Target::of(path, &worker.proxy.path_prefix).route;
+    let route = worker.proxy.routing.target(path).route;
     let is_whole = matches!(
         route,
         Route::VardataV1
@@ -92,6 +91,8 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
             | Route::VardataV2
             | Route::FlagsV1
             | Route::FlagsV2
+            | Route::FbEvaluate
+            | Route::FbEvents
             | Route::Status
             | Route::Other
     );

@@ -104,6 +104,11 @@ impl<L: Link> Follower<L> {
                 self.idle().await;
                 continue;
             };
+            if !self.settings.streaming {
+                self.poll_until(Instant::now() + self.settings.resync_interval, &secret)
+                    .await;
+                continue;
+            }
             if opened_before {
                 self.metrics.reconnecting();
             }

@@ -36,6 +36,8 @@ pub use link::{Link, LinkError, Polled, UpstreamLink};
 /// Clocks and bounds of syncing.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// Whether streams are opened at all; else data is polled alone.
+    pub streaming: bool,
     /// Between two polls while there is no stream.
     pub poll_interval: Duration,
     /// Between two syncs of everything: deletions are never announced.
@@ -57,6 +59,7 @@ impl Default for Settings {
     /// minute or more after a refusal.
     fn default() -> Self {
         Self {
+            streaming: true,
             poll_interval: Duration::from_secs(30),
             resync_interval: Duration::from_secs(600),
             ping_interval: Duration::from_secs(15),

@@ -1,0 +1,328 @@
+//! `POST /api/public/featureflag/evaluate`: FeatBit's question (FB 3), which goes up the same ladder as Amplitude's.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use crate::api::answer::{Answer, AnswerBody, REQUEST_ID, Relayed, Wished, is_request_id};
+use crate::api::error::RequestError;
+use crate::api::ladder::{Climb, Landed};
+use crate::api::{Arriving, Worker, read_body, request_id, upstream};
+use crate::cache::{Marks, Stored};
+use crate::config::Evaluation as Mode;
+use crate::evaluate::featbit::{Evaluation, Request as Wanted, RequestFault};
+use crate::evaluate::json::{Kind, Outline, Wanted as Shape};
+use crate::key::{Asked, Asks, Question};
+use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source, Trigger};
+use crate::store::featbit::Held;
+use crate::store::{Accepted, Deployment, Standing};
+use crate::upstream::Limits;
+
+use super::reply::{JSON, bare, message, no_answer, problem, unauthorized};
+use super::{Caller, Found, is_json};
+
+/// Nesting that an answer may have; FeatBit's have four levels.
+const ANSWER_DEPTH_MAX: usize = 16;
+
+/// How long the first answer for a secret waits for a sync that proves it: until then it may not be stored.
+const PROOF_DEADLINE: Duration = Duration::from_millis(250);
+
+/// How long upstream is left alone after a 429 that names no time, and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// An array of evaluated flags.
+const RESULTS: Shape<'_> = Shape {
+    names: &["variation"],
+    may_be_empty: false,
+};
+
+/// Answers a request on the evaluate route, in the server's order: 401, 405, 415, 400 (FB 3.3).
+pub(in crate::api) async fn evaluate(
+    worker: &Rc<Worker>,
+    request: Request<Arriving>,
+    path: &str,
+    wished: &Wished,
+) -> Result<(Response<AnswerBody>, Source), RequestError> {
+    let began = Instant::now();
+    let proxy = &worker.proxy;
+    let Some(caller) = Caller::of(request.headers()) else {
+        return Ok((unauthorized("missing_environment_secret"), Source::None));
+    };
+    let Some(home) = proxy.featbit.home_of(&caller) else {
+        return Ok((unauthorized("unknown_environment_secret"), Source::None));
+    };
+    if *request.method() != Method::POST {
+        let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+        return Ok((response, Source::None));
+    }
+    if !is_json(request.headers()) {
+        let response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
+        return Ok((response, Source::None));
+    }
+    let (parts, arriving) = request.into_parts();
+    let body = read_body(&parts.headers, arriving, proxy.max_body).await?;
+    worker.metrics.request_body(Route::FbEvaluate, body.len() as u64);
+    let request = Request::from_parts(parts, ());
+    if let Some(response) = worker.recall_whole(&request, &body, began) {
+        return Ok((response, Source::Hit));
+    }
+    let wanted = match Wanted::parse(&body) {
+        Ok(wanted) => wanted,
+        Err(fault @ (RequestFault::NoUser | RequestFault::TagMode(_))) => {
+            return Ok((message(&fault.to_string()), Source::None));
+        }
+        Err(fault) => return Ok((problem(&fault.to_string()), Source::None)),
+    };
+    let Some(environment) = proxy.environments.get(home.index).cloned() else {
+        return Err(RequestError::NotFound);
+    };
+    let asked = Asked {
+        route: Route::FbEvaluate,
+        path,
+        query: None,
+        post: true,
+        headers: request.headers(),
+        body: &body,
+        deployment_key: &caller.key,
+        environment: &environment.name,
+        ignore_query: &[],
+    };
+    let question = Question::evaluation(&asked, wanted, &proxy.keyer);
+    let climb = Rc::new(Climb {
+        worker: Rc::clone(worker),
+        deployment: proxy.deployments.get(environment.index, &caller.key),
+        environment,
+        deployment_key: caller.key,
+        route: Route::FbEvaluate,
+        question,
+    });
+    match worker.climb(&request, &body, &climb, wished, began).await {
+        Err(RequestError::NoAnswer) => Ok((no_answer(), Source::None)),
+        Err(RequestError::RevokedKey) => Ok((unauthorized("revoked_environment_secret"), Source::None)),
+        answered => answered,
+    }
+}
+
+/// What is held for the caller of a question.
+fn held(climb: &Climb) -> Option<Arc<Held>> {
+    let caller = caller(climb)?;
+    let featbit = &climb.worker.proxy.featbit;
+    featbit.environments.get(climb.environment.index, caller.id)
+}
+
+fn caller(climb: &Climb) -> Option<Caller> {
+    Caller::of_secret(std::str::from_utf8(climb.deployment_key.expose()).ok()?)
+}
+
+/// Whether nothing is held that could answer, and a sync would change that.
+pub(in crate::api) fn awaits_sync(climb: &Climb) -> bool {
+    held(climb).is_none_or(|held| held.data().is_none() || !climb.may_answer())
+}
+
+/// Whether a file has the data of this secret's environment.
+pub(in crate::api) fn is_covered(climb: &Climb) -> bool {
+    held(climb).is_some_and(|held| held.has_bootstrap())
+}
+
+/// Waits until data is there for the secret, and upstream has accepted it.
+pub(in crate::api) async fn prove(climb: &Rc<Climb>) -> Landed {
+    let featbit = &climb.worker.proxy.featbit;
+    let Some(caller) = caller(climb) else {
+        return Landed::Failed { status: None };
+    };
+    let Some(home) = featbit.home_of(&caller) else {
+        return Landed::Failed { status: None };
+    };
+    match featbit.find(home, &caller).await {
+        Found::Rejected => Landed::Relayed(Arc::new(Relayed {
+            status: StatusCode::UNAUTHORIZED,
+            content_type: None,
+            body: Bytes::new(),
+        })),
+        Found::Data(_) | Found::Nothing | Found::Elsewhere => Landed::Failed { status: None },
+    }
+}
+
+/// The answer that the held data give.
+pub(in crate::api) fn local(climb: &Climb, upstream: Option<StatusCode>) -> Option<Answer> {
+    let Asks::Evaluation(wanted) = &climb.question.asks else {
+        return None;
+    };
+    let began = Instant::now();
+    let data = held(climb)?.data()?;
+    let evaluation = data.evaluate(wanted);
+    let strict = climb.worker.proxy.featbit.strict && !evaluation.unevaluable().is_empty();
+    let mut body = Vec::new();
+    if !strict {
+        evaluation.write_json(&mut body);
+    }
+    count(climb, &evaluation, began);
+    climb
+        .worker
+        .proxy
+        .featbit
+        .unevaluable
+        .tell(&climb.environment.name, &evaluation);
+    if strict {
+        let failed = Relayed {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            content_type: None,
+            body: Bytes::new(),
+        };
+        return Some(Answer::relayed(&failed, Source::Local));
+    }
+    Some(Answer::local(body.into(), None, upstream).with_content_type(JSON))
+}
+
+fn count(climb: &Climb, evaluation: &Evaluation<'_>, began: Instant) {
+    let reasons = evaluation.reasons();
+    let flags = EvaluatedFlags {
+        variant: u64::from(reasons.targeted) + u64::from(reasons.rule),
+        off: u64::from(reasons.disabled) + u64::from(reasons.archived),
+        default: u64::from(reasons.default),
+        failed: evaluation.unevaluable().len() as u64,
+        ..EvaluatedFlags::default()
+    };
+    let trigger = if climb.environment.evaluation == Mode::Local || climb.environment.origins.is_none() {
+        Trigger::LocalMode
+    } else {
+        Trigger::Outage
+    };
+    let result = if flags.failed > 0 {
+        metrics::Evaluation::Partial
+    } else {
+        metrics::Evaluation::Ok
+    };
+    climb
+        .worker
+        .metrics
+        .evaluated(Engine::Featbit, trigger, result, began.elapsed(), flags);
+}
+
+/// Fetches the answer of a question and stores it.
+pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
+    let Some(origins) = &climb.environment.origins else {
+        return Landed::Failed { status: None };
+    };
+    let proxy = &climb.worker.proxy;
+    let began = proxy.deployments.begin();
+    let asked_at = Instant::now();
+    let epoch = climb.known().map_or(0, |deployment| deployment.epoch());
+    let changes = held(climb).map(|held| *held.changes().borrow());
+    let limits = Limits {
+        deadline: tokio::time::Instant::now() + proxy.total_deadline,
+        max_answer: proxy.upstream.max_answer,
+        idempotent: true,
+    };
+    let Some(request) = request(climb) else {
+        return Landed::Failed { status: None };
+    };
+    let exchange = climb
+        .worker
+        .client
+        .fetch(&origins.eval, &origins.gate, Operation::Evaluate, request, limits)
+        .await;
+    if let Ok(response) = &exchange
+        && response.status() == StatusCode::TOO_MANY_REQUESTS
+    {
+        origins.gate.pause(pause_of(response.headers()));
+    }
+    let shaped = |body: &[u8]| {
+        Outline::of(body, ANSWER_DEPTH_MAX, RESULTS)
+            .is_ok_and(|found| found.kind == Kind::Array && found.fits)
+    };
+    match upstream::judge(exchange, shaped) {
+        upstream::Judged::Failure(status) => upstream::failed(&climb.environment, climb.route, status),
+        upstream::Judged::Verdict(relayed) => Landed::Relayed(Arc::new(relayed)),
+        upstream::Judged::Rejected(relayed) => {
+            proxy.reject(&climb.environment, &climb.deployment_key, &relayed);
+            Landed::Relayed(Arc::new(relayed))
+        }
+        upstream::Judged::Answer(response) => {
+            let deployment = match proven(climb, began, response.body()).await {
+                Ok(deployment) => deployment,
+                Err(landed) => return landed,
+            };
+            // Data that changed meanwhile belong to another answer; of what is not folded nothing is kept.
+            let now = held(climb).map(|held| *held.changes().borrow());
+            let is_of_now = changes.is_none_or(|before| now == Some(before));
+            let Some(deployment) = deployment.filter(|_| is_of_now && !climb.question.bypass) else {
+                return Landed::Relayed(Arc::new(upstream::relay(response)));
+            };
+            deployment.upstream_answered();
+            let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
+            let entry = Arc::new(Stored {
+                body: response.into_body(),
+                content_type,
+                etag: None,
+                asked_at,
+                fresh_until: asked_at + proxy.lifetimes.fresh_for,
+                epoch,
+                deployment,
+                route: climb.route,
+                definitions: None,
+                marks: Marks::default(),
+            });
+            let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
+            Landed::Stored { entry, kept }
+        }
+    }
+}
+
+/// The deployment of a secret that upstream has just answered 200 to. A 200 alone proves no secret (FB 2.1): the
+/// sync that follows does. Where no sync says anything in time, rows do: without a right secret there are none.
+async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc<Deployment>>, Landed> {
+    let proxy = &climb.worker.proxy;
+    if let Some(deployment) = climb.known()
+        && deployment.standing() == Standing::Accepted
+    {
+        return Ok(Some(deployment));
+    }
+    let featbit = &proxy.featbit;
+    if let Some(caller) = caller(climb)
+        && let Some(home) = featbit.home_of(&caller)
+    {
+        match tokio::time::timeout(PROOF_DEADLINE, featbit.find(home, &caller)).await {
+            Ok(Found::Rejected) => return Err(Landed::Revoked),
+            Ok(Found::Data(_)) if climb.known().is_some_and(|it| it.in_service()) => return Ok(climb.known()),
+            _ => {}
+        }
+    }
+    let has_rows = body.contains(&b'{');
+    if !has_rows {
+        return Ok(climb.known().filter(|deployment| deployment.in_service()));
+    }
+    match proxy.accept(&climb.environment, &climb.deployment_key, began) {
+        Accepted::Yes { deployment, .. } => Ok(Some(deployment)),
+        Accepted::Superseded => Err(Landed::Revoked),
+        Accepted::Full => Ok(None),
+    }
+}
+
+fn request(climb: &Climb) -> Option<Request<Bytes>> {
+    let forward = &climb.question.forward;
+    let mut request = Request::new(forward.body.clone());
+    *request.method_mut() = forward.method.clone();
+    *request.uri_mut() = forward.target.parse().ok()?;
+    *request.headers_mut() = forward.headers.clone();
+    if !request.headers().get(REQUEST_ID).is_some_and(is_request_id) {
+        request.headers_mut().insert(REQUEST_ID, request_id::fresh());
+    }
+    Some(request)
+}
+
+/// How long `Retry-After` asks to wait; a date counts as no time.
+fn pause_of(headers: &HeaderMap) -> Duration {
+    let seconds = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seconds.map_or(PAUSE, Duration::from_secs).min(PAUSE_MAX)
+}
