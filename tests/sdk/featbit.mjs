@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import readline from 'node:readline';
+import { isDeepStrictEqual } from 'node:util';
 
 import { chapter, check, eventually, expect, same } from './support/report.mjs';
 import { SECRETS, flags, user, verdict } from './support/featbit.mjs';
@@ -84,7 +85,7 @@ export async function run() {
   const arrives = async (seconds = 5) => {
     const wanted = verdict(await cloud.flags(), USERS[0]);
     for (const way of Object.keys(values)) {
-      await eventually(way, async () => JSON.stringify(await values[way](USERS[0])) === JSON.stringify(wanted), seconds);
+      await eventually(way, async () => isDeepStrictEqual(await values[way](USERS[0]), wanted), seconds);
     }
   };
   await check('clients start', async () => {

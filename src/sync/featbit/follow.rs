@@ -115,6 +115,11 @@ impl<L: Link> Follower<L> {
             opened_before = true;
             let corrected = self.clock_ms.load(Ordering::Relaxed);
             let turn = self.stream(&secret).await;
+            if secret.is_asked(StreamKind::Server) && !turn.refused {
+                // Whoever waits to know is told that it is not known.
+                secret.admitted(StreamKind::Server, secret.admission(StreamKind::Server));
+                self.held.learnt();
+            }
             if turn.synced {
                 (failures, refusals) = (0, 0);
             }
@@ -490,7 +495,12 @@ impl<L: Link> Follower<L> {
         }
         for kind in StreamKind::ALL {
             if secret.is_asked(kind) {
-                if secret.admission(kind) == Admission::Unknown {
+                let unknown = secret.admission(kind) == Admission::Unknown;
+                // The sync finds out itself whether its own secret may stream as a server's.
+                if unknown && kind == StreamKind::Server && is_leading {
+                    continue;
+                }
+                if unknown {
                     self.find_out(secret, kind).await;
                 }
                 // Whoever waits is told, even if there is nothing new.

@@ -572,6 +572,26 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_sync_itself_finds_out_about_its_own_secret() {
+    let mut scene = Scene::start(&[]);
+    let secret = scene.held.join(&key(SECRET)).unwrap();
+    scene.held.ask(&secret, Some(StreamKind::Server));
+    let mut learning = scene.held.learning();
+    drop(scene.stream().await);
+    timeout(EVER, learning.changed()).await.unwrap().unwrap();
+    assert!(!secret.is_asked(StreamKind::Server), "it is not known, and told so");
+    assert_eq!(secret.admission(StreamKind::Server), Admission::Unknown);
+    scene.held.ask(&secret, Some(StreamKind::Server));
+    let mut stream = scene.stream().await;
+    assert_eq!(stream.asked().await, Some(0), "no other stream asks for it");
+    stream.say(&message("full", "a", 1000)).await;
+    while secret.is_asked(StreamKind::Server) {
+        timeout(EVER, learning.changed()).await.unwrap().unwrap();
+    }
+    assert_eq!(secret.admission(StreamKind::Server), Admission::Admitted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_that_cannot_be_read_change_nothing() {
     let mut scene = Scene::start(&[SECRET]);
     for bad in [
