@@ -38,6 +38,7 @@ Commands:
   version       print the version
   help          help about a command: flagside help run
                 and about the settings: flagside help settings
+                and the metrics: flagside help metrics
 
 Examples:
   flagside demo                              see it work

@@ -19,6 +19,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{self, Arguments, Fault, Loaded, Rejected, Sources};
+use crate::inject::review::Admission;
+use crate::metrics;
 use parse::Command;
 
 /// A configuration or usage error.
@@ -64,8 +66,15 @@ fn execute(command: Command) -> ExitCode {
         Command::Version => say(&version::text()),
         Command::Help(topic) => say(help::text(topic)),
         Command::Settings { markdown: false } => say(&config::reference_text()),
+        Command::Metrics { markdown: false } => say(&metrics::reference::list(&ends())),
+        Command::Metrics { markdown: true } => say(&metrics::reference::reference_markdown(&ends())),
         Command::Settings { markdown: true } => say(&config::reference_markdown()),
     }
+}
+
+/// The labels of every way an admission can end.
+fn ends() -> Vec<[&'static str; 2]> {
+    Admission::ALL.map(Admission::labels).to_vec()
 }
 
 /// The configuration of this process; if it is wrong, all faults are printed.

@@ -25,6 +25,7 @@ pub(super) enum Command {
     Version,
     Help(Topic),
     Settings { markdown: bool },
+    Metrics { markdown: bool },
 }
 
 /// What a help text is about.
@@ -361,13 +362,17 @@ fn help(parser: &mut Parser) -> Parsed<Command> {
     }
     match topic.as_deref() {
         Some("settings") => Ok(Command::Settings { markdown }),
-        _ if markdown => Err("--markdown goes with help settings".to_owned()),
+        Some("metrics") => Ok(Command::Metrics { markdown }),
+        _ if markdown => Err("--markdown goes with help settings and help metrics".to_owned()),
         None => Ok(Command::Help(Topic::Flagside)),
         Some(name) => match COMMANDS.iter().find(|(command, _)| *command == name) {
             Some((_, Topic::Help)) => Ok(Command::Help(Topic::Flagside)),
             Some((_, topic)) => Ok(Command::Help(*topic)),
             None => {
-                let topics = COMMANDS.iter().map(|(command, _)| *command).chain(["settings"]);
+                let topics = COMMANDS
+                    .iter()
+                    .map(|(command, _)| *command)
+                    .chain(["settings", "metrics"]);
                 Err(ask(
                     &format!("no help about {name}"),
                     nearest(name, topics),
@@ -495,6 +500,10 @@ mod tests {
             Ok(Command::Settings { markdown: false })
         ));
         assert!(matches!(
+            run("help metrics"),
+            Ok(Command::Metrics { markdown: false })
+        ));
+        assert!(matches!(
             run("help settings --markdown"),
             Ok(Command::Settings { markdown: true })
         ));
@@ -557,12 +566,11 @@ mod tests {
                 "unexpected argument live; flagside help probe lists what there is",
             ),
             ("sleep", "sleep needs a number of seconds: flagside sleep 5"),
-            (
-                "schema x",
-                "unexpected argument x; flagside help schema lists what there is",
-            ),
             ("help chekc", "no help about chekc; did you mean check?"),
-            ("help --markdown", "--markdown goes with help settings"),
+            (
+                "help --markdown",
+                "--markdown goes with help settings and help metrics",
+            ),
             (
                 "version --short",
                 "unknown option --short; flagside help version lists what there is",

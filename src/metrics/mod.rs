@@ -12,6 +12,7 @@ mod expose;
 mod family;
 pub mod labels;
 mod process;
+pub mod reference;
 mod routes;
 mod shared;
 mod worker;
