@@ -222,7 +222,7 @@ fn waiting_events_have_an_age() {
 
 #[test]
 fn no_tuple_is_lost() {
-    let metrics = one();
+    let metrics = both();
     count_everything(&metrics);
     let all = (Route::ALL.len() * Method::ALL.len() * Code::ALL.len() * Source::ALL.len()) as f64;
     assert_eq!(sum(&metrics, "flagside_http_requests_total", ""), all);
