@@ -2,7 +2,7 @@
 
 {{/* The configuration as given; where it says nothing, mode and listeners are the chart's. */}}
 {{- define "flagside.config" -}}
-{{- $config := deepCopy .Values.config -}}
+{{- $config := deepCopy (default dict .Values.config) -}}
 {{- $listen := default dict $config.listen -}}
 {{- $_ := set $config "mode" (default "shared" $config.mode) -}}
 {{- $_ := set $config "listen" (mergeOverwrite $listen (dict "data" (include "flagside.addresses" (list . $listen.data 3546) | fromYamlArray) "admin" (include "flagside.addresses" (list . $listen.admin 3547) | fromYamlArray))) -}}
@@ -73,6 +73,11 @@
 {{- fail (printf "extraEnv: %s would be behind the chart's back; set it in config, from which ports, probes and grace period follow" .name) -}}
 {{- end -}}
 {{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- if has .name (list "config" "keys") -}}
+{{- fail (printf "extraVolumes: the chart has a volume called %s itself; expected another name" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.extraArgs -}}
 {{- if regexMatch "^(-c|--config|--mode|--listen|--admin-listen)(=|$)|^(--set=)?(mode|listen\\.(data|admin)|drain\\.[a-z]+)=" . -}}
 {{- fail (printf "extraArgs: %s would be behind the chart's back; set it in config, from which ports, probes and grace period follow" .) -}}
@@ -128,7 +133,7 @@ true
 
 {{/* Seconds from SIGTERM to SIGKILL: the drain, and five for the rest. */}}
 {{- define "flagside.gracePeriod" -}}
-{{- $drain := default dict .Values.config.drain -}}
+{{- $drain := default dict (default dict .Values.config).drain -}}
 {{- $delay := default "5s" $drain.delay -}}
 {{- $timeout := default "25s" $drain.timeout -}}
 {{- $given := .Values.terminationGracePeriodSeconds -}}

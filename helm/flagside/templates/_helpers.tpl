@@ -59,7 +59,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" $root.Release.Service -}}
 {{- $_ := set $labels "app.kubernetes.io/version" ($root.Chart.AppVersion | replace "+" "_" | trunc 63) -}}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
-{{- toYaml (mergeOverwrite (deepCopy $root.Values.commonLabels) $labels) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default dict $root.Values.commonLabels)) $labels) -}}
 {{- end -}}
 
 {{/* The inside of an object's metadata: (dict "root" $ "component" "shared" "name" … "labels" … "annotations" … "namespace" …) */}}
@@ -71,7 +71,7 @@ namespace: {{ default (include "flagside.namespace" .root) .namespace | quote }}
 labels:
   {{- $own := include "flagside.labels" (list .root .component) | fromYaml }}
   {{- toYaml (mergeOverwrite (deepCopy (default dict .labels)) $own) | nindent 2 }}
-{{- with mergeOverwrite (deepCopy .root.Values.commonAnnotations) (default dict .annotations) }}
+{{- with mergeOverwrite (deepCopy (default dict .root.Values.commonAnnotations)) (default dict .annotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -81,7 +81,7 @@ annotations:
 {{- define "flagside.podLabels" -}}
 {{- $own := include "flagside.labels" . | fromYaml -}}
 {{- $_ := unset $own "helm.sh/chart" -}}
-{{- toYaml (mergeOverwrite (deepCopy (index . 2)) $own) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default dict (index . 2))) $own) -}}
 {{- end -}}
 
 {{/* What the cluster is --------------------------------------------------------------------------------------------- */}}
