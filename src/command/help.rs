@@ -10,6 +10,7 @@ pub(super) const fn text(topic: Topic) -> &'static str {
         Topic::Demo => DEMO,
         Topic::Evaluate => EVALUATE,
         Topic::Inject => INJECT,
+        Topic::Injector => INJECTOR,
         Topic::Check => CHECK,
         Topic::PrintConfig => PRINT_CONFIG,
         Topic::Schema => SCHEMA,
@@ -32,6 +33,7 @@ Commands:
   check         say what a configuration means, or all that is wrong with it
   print-config  print every effective setting
   inject        add the sidecar to Kubernetes manifests
+  injector      the admission webhook that adds the sidecar to pods
   schema        print the JSON Schema of the configuration file
   probe         ask the admin listener and exit 0 or 1, for health checks
   sleep         wait so many seconds, for images without a shell
@@ -164,6 +166,38 @@ memory-request, memory-limit, port, admin-port, set-env and native.
 
 Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, Pods and
 Lists are known; YAML with many documents, and JSON.
+";
+
+const INJECTOR: &str = "\
+The admission webhook that adds the sidecar to pods. It needs no access to the
+Kubernetes API. POST an AdmissionReview to any path; a pod is always allowed.
+
+Usage: flagside injector [OPTIONS]
+
+Options:
+      --template FILE       YAML: image, image-pull-policy, config, secret,
+                            port, admin-port, log-level, cpu-request,
+                            memory-request, memory-limit, native, set-env,
+                            allow-image-override, and container: a map that is
+                            merged over the container
+      --set NAME=VALUE      one of these names, stronger than the file
+      --cert FILE, --key FILE
+                            PEM, read again when they change
+                            [/etc/flagside/tls/tls.crt, tls.key]
+      --listen ADDR         for the API server, over TLS [0.0.0.0:8443]
+      --admin-listen ADDR   for probes and metrics [0.0.0.0:3547]
+      --exclude-namespace NAME
+                            left alone besides kube-system and kube-node-lease;
+                            several
+      --drain-delay DURATION, --drain-timeout DURATION
+                            [5s, 25s]
+      --log-level LEVEL, --log-format FORM
+  -h, --help                this text
+
+flagside help inject lists the annotations of pods.
+
+Exit codes: 0 stopped cleanly, 2 usage or certificate, 3 address in use,
+124 drain timed out, 130 second signal.
 ";
 
 const CHECK: &str = "\

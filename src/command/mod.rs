@@ -8,6 +8,7 @@ pub mod demo;
 pub mod evaluate;
 mod help;
 mod inject;
+mod injector;
 mod parse;
 mod print_config;
 mod probe;
@@ -60,6 +61,7 @@ fn execute(command: Command) -> ExitCode {
             io::stderr().lock(),
         ),
         Command::Inject(options) => inject::run(&options),
+        Command::Injector(options) => injector::run(*options),
         Command::Probe { target, wait } => probe::run(&target, wait),
         Command::Schema => say(&config::schema_text()),
         Command::Sleep(duration) => sleep::run(duration),

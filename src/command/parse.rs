@@ -7,7 +7,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use super::evaluate::{Engine, Options};
-use super::{inject, sleep};
+use super::{inject, injector, sleep};
 use crate::config::{Arguments, nearest, parse_duration};
 
 /// What the command line asks for.
@@ -19,6 +19,7 @@ pub(super) enum Command {
     Demo { keep: bool },
     Evaluate(Options),
     Inject(Box<inject::Options>),
+    Injector(Box<injector::Options>),
     Schema,
     Probe { target: String, wait: Duration },
     Sleep(Duration),
@@ -36,6 +37,7 @@ pub(super) enum Topic {
     Demo,
     Evaluate,
     Inject,
+    Injector,
     Check,
     PrintConfig,
     Schema,
@@ -45,12 +47,13 @@ pub(super) enum Topic {
     Help,
 }
 
-pub(super) const COMMANDS: [(&str, Topic); 11] = [
+pub(super) const COMMANDS: [(&str, Topic); 12] = [
     ("run", Topic::Run),
     ("demo", Topic::Demo),
     ("evaluate", Topic::Evaluate),
     ("check", Topic::Check),
     ("inject", Topic::Inject),
+    ("injector", Topic::Injector),
     ("print-config", Topic::PrintConfig),
     ("schema", Topic::Schema),
     ("probe", Topic::Probe),
@@ -59,7 +62,7 @@ pub(super) const COMMANDS: [(&str, Topic); 11] = [
     ("help", Topic::Help),
 ];
 
-const LATER_COMMANDS: [&str; 3] = ["migrate", "snapshot", "injector"];
+const LATER_COMMANDS: [&str; 2] = ["migrate", "snapshot"];
 const LATER_OPTIONS: [&str; 2] = ["featbit-upstream", "data-dir"];
 
 /// Options with a value that `run`, `check` and `print-config` share, besides `--config`.
@@ -97,6 +100,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed<Com
         Topic::Demo => demo(&mut parser),
         Topic::Evaluate => evaluate(&mut parser),
         Topic::Inject => inject::parse(&mut parser),
+        Topic::Injector => injector::parse(&mut parser),
         Topic::Probe => probe(&mut parser),
         Topic::Sleep => nap(&mut parser),
         Topic::Schema => bare("schema", Topic::Schema, Command::Schema, &mut parser),

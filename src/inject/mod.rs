@@ -5,11 +5,14 @@
 //! left as it is, so that doing it twice is doing it once.
 
 pub mod annotations;
+pub mod certificate;
 pub mod edit;
 mod emit;
 pub mod load;
 pub mod manifest;
 pub mod pod;
+pub mod review;
+pub mod server;
 pub mod skip;
 pub mod template;
 mod text;

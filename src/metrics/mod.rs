@@ -10,6 +10,7 @@
 mod cells;
 mod expose;
 mod family;
+mod injector;
 pub mod labels;
 mod process;
 pub mod reference;
@@ -26,6 +27,7 @@ use prometheus::{Registry, TextEncoder};
 
 use cells::{LATENCY, Totals};
 
+pub use injector::InjectorMetrics;
 pub use labels::{
     CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, EventDrop, EventKind,
     Eviction, FlagResult, Listener, LogLevel, Method, Operation, Outcome, Refresh, Rejection, Route, Source,
@@ -355,6 +357,28 @@ impl fmt::Debug for Metrics {
         f.debug_struct("Metrics")
             .field("workers", &self.parts.workers.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl expose::Process for Parts {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    fn logs(&self) -> &LogMetrics {
+        &self.logs
+    }
+
+    fn tasks(&self) -> &TaskMetrics {
+        &self.tasks
     }
 }
 

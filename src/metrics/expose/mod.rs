@@ -1,13 +1,14 @@
 //! The families of OPS 8 that have a subject: name, help, labels, and where each number is read.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
 
 use super::cells::{LATENCY, Totals};
 use super::family::{Declaration, Family, Kind, Samples};
 use super::labels::{Degraded, LogLevel};
+use super::shared::{LogMetrics, TaskMetrics};
 use super::{Group, Parts, WorkerMetrics, process};
 
 mod answers;
@@ -20,6 +21,7 @@ pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
     let on = Declare { registry, parts };
     process_families(&on);
     workers(&on);
+    task_panics(&on);
     http::requests(&on);
     http::bodies(&on);
     http::connections(&on);
@@ -36,16 +38,30 @@ pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
     logs(&on);
 }
 
-/// Where families are declared.
-struct Declare<'a> {
-    registry: &'a Registry,
-    parts: &'a Arc<Parts>,
+/// Where families are declared, and what their numbers are read from.
+pub(super) struct Declare<'a, P = Parts> {
+    pub(super) registry: &'a Registry,
+    pub(super) parts: &'a Arc<P>,
 }
 
-impl Declare<'_> {
-    fn counter<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
-    where
-        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+/// What every process of flagside has, whatever it does.
+pub(super) trait Process: Send + Sync + 'static {
+    fn version(&self) -> &str;
+    fn revision(&self) -> &str;
+    fn started_at(&self) -> SystemTime;
+    fn logs(&self) -> &LogMetrics;
+    fn tasks(&self) -> &TaskMetrics;
+}
+
+impl<P: Send + Sync + 'static> Declare<'_, P> {
+    pub(super) fn counter<F>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        read: F,
+    ) where
+        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
     {
         self.family(
             Declaration {
@@ -58,9 +74,14 @@ impl Declare<'_> {
         );
     }
 
-    fn gauge<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
-    where
-        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    pub(super) fn gauge<F>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        read: F,
+    ) where
+        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
     {
         self.family(
             Declaration {
@@ -73,9 +94,14 @@ impl Declare<'_> {
         );
     }
 
-    fn histogram<F>(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], read: F)
-    where
-        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+    pub(super) fn histogram<F>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        read: F,
+    ) where
+        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
     {
         self.family(
             Declaration {
@@ -90,7 +116,7 @@ impl Declare<'_> {
 
     fn family<F>(&self, declaration: Declaration, read: F)
     where
-        F: Fn(&Parts, &mut Samples) + Send + Sync + 'static,
+        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
     {
         let parts = Arc::clone(self.parts);
         let declared = Family::new(declaration, move |samples: &mut Samples| read(&parts, samples))
@@ -122,12 +148,12 @@ fn oldest(group: &Group, read: impl Fn(usize) -> f64) -> f64 {
         .unwrap_or_default()
 }
 
-fn process_families(on: &Declare<'_>) {
+pub(super) fn process_families<P: Process>(on: &Declare<'_, P>) {
     on.gauge(
         "flagside_build_info",
         "What is running; always 1.",
         &["version", "revision", "features"],
-        |parts, out| out.number(&[&parts.version, &parts.revision, "proxy"], 1),
+        |parts, out| out.number(&[parts.version(), parts.revision(), "proxy"], 1),
     );
     on.counter(
         "process_cpu_seconds_total",
@@ -174,7 +200,7 @@ fn process_families(on: &Declare<'_>) {
             out.value(
                 &[],
                 parts
-                    .started_at
+                    .started_at()
                     .duration_since(UNIX_EPOCH)
                     .unwrap_or_default()
                     .as_secs_f64(),
@@ -207,24 +233,27 @@ fn workers(on: &Declare<'_>) {
             }
         },
     );
+}
+
+pub(super) fn task_panics<P: Process>(on: &Declare<'_, P>) {
     on.counter(
         "flagside_task_panics_total",
         "Background tasks that panicked: bugs.",
         &[],
         |parts, out| {
-            out.number(&[], parts.tasks.panics());
+            out.number(&[], parts.tasks().panics());
         },
     );
 }
 
-fn logs(on: &Declare<'_>) {
+pub(super) fn logs<P: Process>(on: &Declare<'_, P>) {
     on.counter(
         "flagside_log_messages_total",
         "Log lines.",
         &["level"],
         |parts, out| {
             for level in LogLevel::ALL {
-                out.number(&[level.as_str()], parts.logs.written_total(level));
+                out.number(&[level.as_str()], parts.logs().written_total(level));
             }
         },
     );
@@ -234,7 +263,7 @@ fn logs(on: &Declare<'_>) {
         &["level"],
         |parts, out| {
             for level in LogLevel::ALL {
-                out.number(&[level.as_str()], parts.logs.dropped_total(level));
+                out.number(&[level.as_str()], parts.logs().dropped_total(level));
             }
         },
     );
