@@ -529,10 +529,6 @@ mod tests {
             ),
             ("-x", "unknown option -x; flagside help run lists what there is"),
             ("--data-dir /x", "the option --data-dir is not in this version"),
-            (
-                "--featbit-upstream http://x",
-                "the option --featbit-upstream is not in this version",
-            ),
             ("--region", "--region needs a value"),
             ("--dry-run=yes", "--dry-run takes no value"),
             (

@@ -93,6 +93,10 @@ impl Spelled {
             spelled.add("x-amp-exp-library", "experiment-node-server/1.14.0");
         }
         spelled.tell_more(dice);
+        // No part of an Amplitude question, but of the raw parts: FeatBit refuses some.
+        if dice.one_in(3) {
+            spelled.add("Content-Type", "application/json");
+        }
         spelled
     }
 
@@ -109,7 +113,6 @@ impl Spelled {
             ),
             ("X-Request-Id", "r-1"),
             ("X-Forwarded-For", "192.0.2.1"),
-            ("Content-Type", "application/json"),
             ("if-none-match", "\"x\""),
         ] {
             if dice.one_in(3) {

@@ -579,7 +579,10 @@ async fn the_sync_itself_finds_out_about_its_own_secret() {
     let mut learning = scene.held.learning();
     drop(scene.stream().await);
     timeout(EVER, learning.changed()).await.unwrap().unwrap();
-    assert!(!secret.is_asked(StreamKind::Server), "it is not known, and told so");
+    assert!(
+        !secret.is_asked(StreamKind::Server),
+        "it is not known, and told so"
+    );
     assert_eq!(secret.admission(StreamKind::Server), Admission::Unknown);
     scene.held.ask(&secret, Some(StreamKind::Server));
     let mut stream = scene.stream().await;
