@@ -22,6 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     for reply in out.split_inclusive(|byte| *byte == b'\n') {
         let reply = Document::parse(reply, 1 << 16).expect("a reply is JSON");
         assert_eq!(reply.root().kind(), Kind::Object);
-        assert!(reply.root().get("result").is_some() != reply.root().get("error").is_some());
+        let kinds = ["result", "status", "error"].map(|kind| reply.root().get(kind).is_some());
+        assert_eq!(kinds.into_iter().filter(|is_there| *is_there).count(), 1);
     }
 });
