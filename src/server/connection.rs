@@ -224,6 +224,20 @@ struct Limits {
     idle: Ticks,
 }
 
+/// A connection that is no longer HTTP.
+pub struct Upgraded {
+    io: WatchedStream,
+    /// What was read behind the request.
+    read: Bytes,
+    opening: Box<Opening>,
+}
+
+impl std::fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub struct Watches {
@@ -268,8 +282,8 @@ impl Watches {
         }
     }
 
-    /// Serves one connection to its end.
-    pub async fn serve(&self, stream: TcpStream, worker: Rc<Worker>) {
+    /// Serves one connection to its end, or to its upgrade.
+    pub async fn serve(&self, stream: TcpStream, worker: Rc<Worker>) -> Option<Upgraded> {
         let watch = Rc::new(Watch::new(&self.clock));
         self.all.borrow_mut().push(Rc::downgrade(&watch));
         if self.finishing.get() {
@@ -277,7 +291,7 @@ impl Watches {
         }
         let mut stream = stream;
         let unused = match Lane::new(&mut stream, &worker, &watch, &self.buffers).run().await {
-            Left::Ended => return,
+            Left::Ended => return None,
             Left::HandedOver(unused) => unused,
         };
         let http2 = unused.starts_with(HTTP2_PREFACE);
@@ -300,36 +314,52 @@ impl Watches {
                 |connection| connection.as_mut().graceful_shutdown(),
             )
             .await;
+            None
         } else {
-            self.serve_http1(io, service, &watch).await;
+            self.serve_http1(io, service, watch).await
         }
     }
 
-    /// Serves HTTP/1.1 to its end, or to an upgrade and what follows it.
-    async fn serve_http1(&self, io: TokioIo<WatchedStream>, service: WatchedService, watch: &Rc<Watch>) {
+    /// Serves HTTP/1.1 to its end, or to an upgrade.
+    async fn serve_http1(
+        &self,
+        io: TokioIo<WatchedStream>,
+        service: WatchedService,
+        watch: Rc<Watch>,
+    ) -> Option<Upgraded> {
         let mut connection = self.http1.serve_connection(io, service);
         let ended = drive(
             &mut connection,
-            watch,
+            &watch,
             |connection, cx| connection.poll_without_shutdown(cx),
             |connection| Pin::new(connection).graceful_shutdown(),
         )
         .await;
         if !matches!(ended, Some(Ok(()))) {
-            return;
+            return None;
         }
         let parts = connection.into_parts();
         let mut io = parts.io.into_inner();
         let opening = watch.opening.borrow_mut().take();
-        match opening {
-            Some(opening) => {
-                // From now on the streams' own sweep watches it.
-                watch.request();
-                Box::pin(opening.serve(io, parts.read_buf, &self.streams)).await;
-            }
+        let Some(opening) = opening else {
             // The peer has gone, or will notice.
-            None => drop(io.shutdown().await),
-        }
+            let _ = io.shutdown().await;
+            return None;
+        };
+        // From now on the streams' own sweep watches it.
+        watch.request();
+        Some(Upgraded {
+            io,
+            read: parts.read_buf,
+            opening,
+        })
+    }
+
+    /// Serves an upgraded connection to its end. Apart from [`Self::serve`], so that thousands of streams do
+    /// not each hold the room that HTTP needs.
+    pub async fn stream(&self, upgraded: Upgraded) {
+        let Upgraded { io, read, opening } = upgraded;
+        opening.serve(io, read, &self.streams).await;
     }
 
     /// One tick: closes what has been silent for too long, forgets what is gone. Returns how many it closed.

@@ -203,7 +203,12 @@ fn serve(stream: TcpStream, worker: &Rc<Worker>, watches: &Rc<Watches>, connecti
     };
     let watches = Rc::clone(watches);
     task::detach(async move {
-        watches.serve(stream, Rc::clone(&place.worker)).await;
+        if let Some(upgraded) = watches.serve(stream, Rc::clone(&place.worker)).await {
+            task::detach(async move {
+                watches.stream(upgraded).await;
+                drop(place);
+            });
+        }
     });
 }
 
