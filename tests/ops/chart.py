@@ -12,7 +12,8 @@ A case of chart_cases/*.yaml has `name`; `values`, or `set` as for `helm --set`;
 
 A `name` may be left out where there is one object of the kind. Whatever a case expects: all objects pass the strict
 schemas of Kubernetes and the rules of kube.py, keys (values that begin with SENTINEL) are in Secrets alone, every
-helm renders the same, and flagside accepts the configuration. Custom resources go to --custom, a JSON line each.
+helm renders the same, flagside accepts the configuration and the template of sidecars, and where a case `serves` the
+injector starts and answers as the webhook says. Custom resources go to --custom, a JSON line each.
 
 Needs PyYAML and kubernetes-validate.
 """
@@ -25,6 +26,8 @@ import json
 import os
 import pathlib
 import re
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -193,6 +196,49 @@ def template_problems(program, things, directory):
         yield from kube.schema_problems(spec, ["1.37"])
 
 
+def webhook_problems(program, things, directory):
+    """Starts the injector as its Deployment says, and asks it as the API server would by what the webhook says."""
+    [workload] = [t for t in things if t["kind"] == "Deployment" and t["metadata"]["name"].endswith("-injector")]
+    [secret] = [t for t in things if t["kind"] == "Secret"]
+    [template] = [t for t in things if t["kind"] == "ConfigMap" and "template.yaml" in t["data"]]
+    [hook] = [t for t in things if t["kind"] == "MutatingWebhookConfiguration"]
+    for name, content in secret["data"].items():
+        (directory / name).write_bytes(base64.b64decode(content))
+    (directory / "template.yaml").write_text(template["data"]["template.yaml"])
+    # The files are mounted elsewhere, and ports are those that are free here.
+    arguments = []
+    for argument in workload["spec"]["template"]["spec"]["containers"][0]["args"]:
+        argument = re.sub(r"/(etc|run/secrets)/flagside-injector", str(directory), argument)
+        arguments.append(re.sub(r"listen=.*", "listen=127.0.0.1:0", argument))
+    client = hook["webhooks"][0]["clientConfig"]
+    host = f"{client['service']['name']}.{client['service']['namespace']}.svc"
+    context = ssl.create_default_context(cadata=base64.b64decode(client["caBundle"]).decode())
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+        "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "shop",
+        "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": {"containers": [{"name": "app", "image": "app"}]}}}}
+    with subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={}) as server:
+        try:
+            first = server.stdout.readline()
+            if "listen.webhook" not in first:
+                yield f"{kube.title(workload)}: the injector does not start: {first}"
+                return
+            port = int(json.loads(first)["listen.webhook"].rpartition(":")[2])
+            for namespace, is_wanted in (("shop", True), ("istio-system", False), ("flags", False)):
+                review["request"]["namespace"] = namespace
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+                    with context.wrap_socket(plain, server_hostname=host) as secure:
+                        body = json.dumps(review)
+                        secure.sendall(f"POST {client['service']['path']} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                                       f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+                        answer = secure.makefile("rb").read().partition(b"\r\n\r\n")[2]
+                response = json.loads(answer)["response"]
+                if not response["allowed"] or ("patch" in response) != is_wanted:
+                    yield f"{kube.title(workload)}: a pod of {namespace} gets {response}"
+        finally:
+            server.kill()
+
+
 def normal(things):
     """Objects without what is new each time: certificates."""
     return json.loads(re.sub(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]*", "PEM", json.dumps(things)))
@@ -271,8 +317,10 @@ def run_case(case, options, directory):
     problems += certificate_problems(things, directory)
     if options.program:
         problems += config_problems(options.program, things, directory)
-        if options.injects:
+        if "inject" in options.commands:
             problems += template_problems(options.program, things, directory)
+        if "injector" in options.commands and case.get("serves"):
+            problems += webhook_problems(options.program, things, directory)
     notes = None
     for expected in case.get("expect", []):
         if "notes" in expected:
@@ -303,9 +351,10 @@ def main():
     parser.add_argument("--custom", type=pathlib.Path)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    # An older program has no such command.
-    options.injects = options.program and "  inject " in subprocess.run(
-        [options.program, "help"], capture_output=True, text=True, check=True).stdout
+    options.commands = []
+    if options.program:
+        text = subprocess.run([options.program, "help"], capture_output=True, text=True, check=True).stdout
+        options.commands = re.findall(r"^  ([a-z-]+) {2,}", text, re.M)
     cases = [case for file in sorted(CASES.glob("*.yaml")) for case in yaml.safe_load(file.read_text())]
     if options.names:
         cases = [case for case in cases if case["name"] in options.names]

@@ -151,6 +151,23 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* What the start-up probe asks: /readyz, which opens at the latest after readiness.deadline. A strict proxy waits for
+upstream however long that takes, and must not be restarted meanwhile: it only has to be alive. */}}
+{{- define "flagside.startupPath" -}}
+{{- $readiness := default dict (default dict .Values.config).readiness -}}
+{{- if has (toString $readiness.strict | trim | lower) (list "" "<nil>" "false") -}}
+{{- $deadline := default "10s" $readiness.deadline -}}
+{{- $probe := default dict .Values.probes.startup -}}
+{{- $patience := mul (default 10 $probe.periodSeconds | int64) (default 3 $probe.failureThreshold | int64) -}}
+{{- if and (not (contains "${" $deadline)) (ge (include "flagside.seconds" (list "readiness.deadline" $deadline) | int64) $patience) -}}
+{{- fail (printf "probes.startup: gives up after %d s, before readiness.deadline (%s) is over, so an outage would restart the pods for ever; expected a larger failureThreshold" $patience $deadline) -}}
+{{- end -}}
+/readyz
+{{- else -}}
+/healthz
+{{- end -}}
+{{- end -}}
+
 {{- define "flagside.secretName" -}}
 {{- if .Values.secrets.existingSecret -}}
 {{- .Values.secrets.existingSecret -}}

@@ -29,6 +29,11 @@ container:
 {{- end -}}
 {{- end -}}
 
+{{/* Where nothing is injected. */}}
+{{- define "flagside.excludedNamespaces" -}}
+{{- append (default list .Values.injector.excludedNamespaces) (include "flagside.namespace" .) | uniq | toYaml -}}
+{{- end -}}
+
 {{/* The Secret with the webhook's certificate and key. */}}
 {{- define "flagside.certificateSecret" -}}
 {{- if eq .Values.injector.certificate.source "secret" -}}
