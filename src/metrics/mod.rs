@@ -103,6 +103,8 @@ pub struct CacheReading {
 pub struct EnvironmentReading {
     /// Flags in use.
     pub flags: u64,
+    /// FeatBit's segments in use.
+    pub segments: u64,
     /// Flags that could not be compiled.
     pub bad_flags: u64,
 }

@@ -415,6 +415,7 @@ impl Readings for Fixed {
 
     fn environment(&self, _: usize) -> EnvironmentReading {
         EnvironmentReading {
+            segments: 0,
             flags: 20,
             bad_flags: 1,
         }

@@ -1,25 +1,29 @@
 //! FeatBit's part of the wiring: what is held from files, what is followed, where insights go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::api::Proxy;
 use crate::api::featbit::{Featbit, Home, Streams, Unevaluable};
 use crate::config::{Backend, Config};
 use crate::evaluate::featbit::{DataSet, DataSync, secret};
 use crate::key::DeploymentKey;
 use crate::metrics::{EventKind, Metrics};
+use crate::server::admin::status::{DeploymentStatus, Origin as FlagsOrigin};
 use crate::store::Deployments;
-use crate::store::featbit::{Environments, Held};
+use crate::store::featbit::{Environments, Held, Secret};
 use crate::sync::Environment;
 use crate::sync::featbit::{FeatbitSync, Settings};
 use crate::track::{InsightLane, Insights, Queue, QueueLimits};
 
 use super::StartError;
+use super::subject::fingerprint;
 
 /// Environments of FeatBit that may be learnt from traffic, beside configured ones.
 const LEARNT_MAX: usize = 64;
 
 /// Age of a streaming token, either way (FB 2.2).
-const TOKEN_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+const TOKEN_AGE: Duration = Duration::from_secs(30);
 
 /// What FeatBit needs before there are threads.
 pub(super) struct Built {
@@ -131,4 +135,87 @@ pub(super) fn settings(config: &Config) -> Settings {
         jitter: config.sync.jitter,
         ..Settings::default()
     }
+}
+
+/// Whether an environment has what it needs to answer by itself, for `/readyz`.
+pub(super) fn has_data(featbit: &Featbit, environment: &Environment) -> (bool, &'static str) {
+    let held: Vec<_> = of(featbit, environment);
+    if held.iter().any(|held| held.synced().is_some()) {
+        (true, "data synced")
+    } else if held.iter().any(|held| held.has_bootstrap()) {
+        (true, "data from file")
+    } else if held.iter().all(|held| !is_configured(featbit, held)) {
+        (true, "secrets are learnt from traffic")
+    } else {
+        (false, "waiting for the first sync")
+    }
+}
+
+fn of(featbit: &Featbit, environment: &Environment) -> Vec<Arc<Held>> {
+    let mut held = featbit.environments.all();
+    held.retain(|held| held.environment == environment.index);
+    held.sort_by_key(|held| held.id);
+    held
+}
+
+fn is_configured(featbit: &Featbit, held: &Held) -> bool {
+    let of_secret = |secret: &Arc<Secret>| featbit.deployments.get(held.environment, &secret.key);
+    let secrets = held.all_secrets();
+    let mut known = secrets.iter().filter_map(of_secret);
+    known.any(|deployment| deployment.configured)
+}
+
+/// Whether data that somebody may have was not found current for longer than `limit`.
+pub(super) fn is_stale(proxy: &Proxy, held: &Held, running: Duration, limit: Duration) -> bool {
+    let has_upstream = proxy
+        .environments
+        .get(held.environment)
+        .is_some_and(|environment| environment.origins.is_some());
+    let synced = held
+        .last_sync()
+        .map_or(running, |at| at.elapsed().unwrap_or_default());
+    let in_service = |secret: &Arc<Secret>| {
+        let deployment = proxy.deployments.get(held.environment, &secret.key);
+        deployment.is_some_and(|deployment| deployment.in_service())
+    };
+    has_upstream && synced > limit && held.all_secrets().iter().any(in_service)
+}
+
+/// What `/status` says of an environment: a row for each secret, and one for data from a file that nobody has
+/// asked for yet.
+pub(super) fn deployments(proxy: &Proxy, environment: &Environment) -> Vec<DeploymentStatus> {
+    let mut rows = Vec::new();
+    for held in of(&proxy.featbit, environment) {
+        let secrets = held.all_secrets();
+        let mut keys: Vec<String> = secrets
+            .iter()
+            .map(|secret| fingerprint(secret.key.expose()))
+            .collect();
+        if keys.is_empty() {
+            keys.push("*".to_owned());
+        }
+        let data = held.data();
+        let bad = |data: &Arc<DataSet>| {
+            let problems = data.problems().iter();
+            problems
+                .map(|problem| (problem.flag.to_string(), problem.why.clone()))
+                .collect()
+        };
+        for key_fingerprint in keys {
+            rows.push(DeploymentStatus {
+                key_fingerprint,
+                flags: data.as_ref().map_or(0, |data| data.flags().len()),
+                segments: data.as_ref().map_or(0, |data| data.segments().len()),
+                origin: match (&data, held.synced().is_some()) {
+                    (None, _) => FlagsOrigin::None,
+                    (Some(_), true) => FlagsOrigin::Upstream,
+                    (Some(_), false) => FlagsOrigin::Bootstrap,
+                },
+                last_sync: held.last_sync(),
+                last_change: held.last_change(),
+                bad_flags: data.as_ref().map_or_else(Vec::new, bad),
+            });
+        }
+    }
+    rows
 }

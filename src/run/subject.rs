@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::Proxy;
-use crate::config::Readiness as Rules;
+use crate::config::{Backend, Readiness as Rules};
 use crate::metrics::{
     CacheName, CacheReading, Circuit, Degraded, EnvironmentReading, Listener, Metrics, Readings,
 };
@@ -18,11 +18,12 @@ use crate::server::admin::status::{
     CacheStatus, DeploymentStatus, EnvironmentStatus, Origin as FlagsOrigin, State, Status, UpstreamStatus,
 };
 use crate::server::admin::{Check, Readiness, Subject};
+use crate::store::featbit::Held;
 use crate::store::{Deployment, Standing};
 use crate::sync::Environment;
 use crate::upstream::{BreakerState, Origin};
 
-use super::Parts;
+use super::{Parts, featbit};
 
 /// Failures shorter than this do not make the proxy degraded.
 const DEGRADED_AFTER: Duration = Duration::from_secs(60);
@@ -238,6 +239,9 @@ impl Looked {
     }
 
     fn has_flags(&self, environment: &Environment) -> (bool, &'static str) {
+        if environment.backend == Backend::Featbit {
+            return featbit::has_data(&self.proxy.featbit, environment);
+        }
         let configured: Vec<_> = self
             .proxy
             .deployments
@@ -279,17 +283,37 @@ impl Looked {
                 .any(|it| it.configured && it.standing() == Standing::Revoked),
             Degraded::Stale => {
                 let limit = self.flags_interval * STALE_INTERVALS;
-                self.proxy.deployments.all().iter().any(|deployment| {
-                    let synced = deployment
-                        .last_sync()
-                        .map_or(self.started.elapsed(), |at| at.elapsed().unwrap_or_default());
-                    deployment.in_service() && synced > limit
-                })
+                let running = self.started.elapsed();
+                let is_stale = |held: &Arc<Held>| featbit::is_stale(&self.proxy, held, running, limit);
+                let of_amplitude = |deployment: &&Arc<Deployment>| {
+                    let environment = self.proxy.environments.get(deployment.environment);
+                    environment.is_some_and(|it| it.backend == Backend::Amplitude)
+                };
+                self.proxy.featbit.environments.all().iter().any(is_stale)
+                    || self
+                        .proxy
+                        .deployments
+                        .all()
+                        .iter()
+                        .filter(of_amplitude)
+                        .any(|deployment| {
+                            let synced = deployment
+                                .last_sync()
+                                .map_or(self.started.elapsed(), |at| at.elapsed().unwrap_or_default());
+                            deployment.in_service() && synced > limit
+                        })
             }
         }
     }
 
     fn environment(&self, environment: &Environment) -> EnvironmentStatus {
+        if environment.backend == Backend::Featbit {
+            return EnvironmentStatus {
+                name: environment.name.to_string(),
+                backend: environment.backend.as_str(),
+                deployments: featbit::deployments(&self.proxy, environment),
+            };
+        }
         let mut deployments: Vec<_> = self
             .proxy
             .deployments
@@ -304,7 +328,7 @@ impl Looked {
         deployments.sort_by(|one, two| one.key_fingerprint.cmp(&two.key_fingerprint));
         EnvironmentStatus {
             name: environment.name.to_string(),
-            backend: "amplitude",
+            backend: environment.backend.as_str(),
             deployments,
         }
     }
@@ -316,6 +340,7 @@ fn deployment_status(environment: &Environment, deployment: Option<&Arc<Deployme
     DeploymentStatus {
         key_fingerprint: deployment.map_or_else(|| "*".to_owned(), |it| fingerprint(it.key.expose())),
         flags: data.as_ref().map_or(0, |data| data.set.len()),
+        segments: 0,
         origin: match (&data, synced) {
             (None, _) => FlagsOrigin::None,
             (Some(_), true) => FlagsOrigin::Upstream,
@@ -334,7 +359,7 @@ fn deployment_status(environment: &Environment, deployment: Option<&Arc<Deployme
 }
 
 /// First 8 hex digits of the SHA-256 of a key.
-fn fingerprint(key: &[u8]) -> String {
+pub(super) fn fingerprint(key: &[u8]) -> String {
     Sha256::digest(key)
         .iter()
         .take(4)
@@ -377,6 +402,7 @@ impl Readings for Gauges {
         let status = self.0.environment(environment);
         EnvironmentReading {
             flags: status.deployments.iter().map(|it| it.flags as u64).sum(),
+            segments: status.deployments.iter().map(|it| it.segments as u64).sum(),
             bad_flags: status
                 .deployments
                 .iter()

@@ -233,6 +233,19 @@ pub(super) fn environments(on: &Declare<'_>) {
         },
     );
     on.gauge(
+        "flagside_segments",
+        "FeatBit's segments in use.",
+        &["environment"],
+        |parts, out| {
+            for group in &parts.featbit_labels {
+                out.number(
+                    &[&group.label],
+                    of_group(group, |at| parts.environment_reading(at).segments),
+                );
+            }
+        },
+    );
+    on.gauge(
         "flagside_bad_flags",
         "Flags that could not be compiled.",
         &["environment"],

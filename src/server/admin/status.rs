@@ -94,6 +94,8 @@ pub struct DeploymentStatus {
     pub key_fingerprint: String,
     /// Flags in use.
     pub flags: usize,
+    /// FeatBit's segments in use.
+    pub segments: usize,
     /// Where they are from.
     pub origin: Origin,
     /// When they were last found current.
@@ -211,7 +213,7 @@ impl EnvironmentStatus {
             "backend": self.backend,
             "key_fingerprint": all.first().map(|deployment| deployment.key_fingerprint.as_str()),
             "flags": all.iter().map(|deployment| deployment.flags).sum::<usize>(),
-            "segments": 0,
+            "segments": all.iter().map(|deployment| deployment.segments).sum::<usize>(),
             "origin": origin.as_str(),
             "last_sync": last_sync.map(timestamp),
             "last_change": all.iter().filter_map(|deployment| deployment.last_change).max().map(timestamp),

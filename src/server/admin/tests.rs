@@ -46,6 +46,7 @@ impl Subject for Fake {
 fn full_status() -> Status {
     let at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
     let deployment = |fingerprint: &str, origin, last_sync| status::DeploymentStatus {
+        segments: 0,
         key_fingerprint: fingerprint.to_owned(),
         flags: 3,
         origin,
