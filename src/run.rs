@@ -40,7 +40,7 @@ use observer::{Names, UpstreamObserver};
 use subject::ProxySubject;
 
 /// How long background tasks may take to end.
-const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
+const BACKGROUND_GRACE: Duration = Duration::from_secs(4);
 
 /// Exit codes (OPS 11.1).
 const EXIT_ADDRESS_IN_USE: u8 = 3;

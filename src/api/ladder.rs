@@ -71,7 +71,7 @@ pub enum Landed {
 pub struct Climbed {
     /// The answer.
     pub answer: Answer,
-    /// The entry that the same request will find again.
+    /// The entry, if it was found in the store: the same request will find it again.
     pub entry: Option<Arc<Stored>>,
 }
 
@@ -234,11 +234,8 @@ impl Climb {
     ) -> Result<Climbed, RequestError> {
         match landed {
             Landed::Stored { entry, kept } => {
-                let answer = Answer::fetched(&entry, source, kept);
-                Ok(Climbed {
-                    answer,
-                    entry: Some(entry).filter(|_| kept && !self.question.bypass),
-                })
+                // What is asked only once is not worth a place in the memo.
+                Ok(Answer::fetched(&entry, source, kept).into())
             }
             Landed::Relayed(relayed) => Ok(Answer::relayed(&relayed, source).into()),
             Landed::Revoked => Err(RequestError::RevokedKey),

@@ -66,6 +66,18 @@ impl<'a> Document<'a> {
     }
 }
 
+/// The text that `bytes` are, without a copy.
+///
+/// # Errors
+///
+/// When they are not UTF-8.
+pub(crate) fn into_text(bytes: Vec<u8>) -> Result<String, JsonError> {
+    String::from_utf8(bytes).map_err(|error| JsonError {
+        what: Fault::InvalidUtf8,
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
 impl fmt::Debug for Document<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document")

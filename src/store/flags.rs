@@ -34,7 +34,8 @@ impl FlagData {
     /// # Errors
     /// When `body` is not a JSON array.
     pub fn compile(body: Bytes) -> Result<Self, FlagSetError> {
-        let set = FlagSet::compile(&body)?;
+        let set = FlagSet::compile_owned(body.into())?;
+        let body = Bytes::from_owner(Text(Arc::clone(set.text())));
         let definitions = set
             .flags()
             .map(|flag| (Box::from(flag.key), flag.definition))
@@ -63,6 +64,15 @@ impl FlagData {
         }
         out.push(b']');
         out.into()
+    }
+}
+
+/// The text of a flag set, which its answers share.
+struct Text(Arc<String>);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

@@ -167,13 +167,14 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     }
 }
 
-/// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.
+/// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected. The usual
+/// label is the one that all entries share.
 fn content_type_of(value: HeaderValue) -> HeaderValue {
     let is_json = value
         .as_bytes()
         .to_ascii_lowercase()
         .starts_with(b"application/json");
-    if is_json { value } else { JSON }
+    if is_json && value != JSON { value } else { JSON }
 }
 
 /// Whether an answer to this question says that its key is good, and a 401 that it is not: evaluations

@@ -20,7 +20,8 @@ use crate::key::{Asked, Asks, Question};
 use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source, Trigger};
 use crate::store::featbit::Held;
 use crate::store::{Accepted, Deployment, Standing};
-use crate::upstream::Limits;
+use crate::sync::Origins;
+use crate::upstream::{Limits, UpstreamError};
 
 use super::reply::{JSON, bare, message, no_answer, problem, unauthorized};
 use super::{Caller, Found, is_json};
@@ -217,24 +218,9 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
     let asked_at = Instant::now();
     let epoch = climb.known().map_or(0, |deployment| deployment.epoch());
     let changes = held(climb).map(|held| *held.changes().borrow());
-    let limits = Limits {
-        deadline: tokio::time::Instant::now() + proxy.total_deadline,
-        max_answer: proxy.upstream.max_answer,
-        idempotent: true,
-    };
-    let Some(request) = request(climb) else {
+    let Some(exchange) = ask(climb, origins).await else {
         return Landed::Failed { status: None };
     };
-    let exchange = climb
-        .worker
-        .client
-        .fetch(&origins.eval, &origins.gate, Operation::Evaluate, request, limits)
-        .await;
-    if let Ok(response) = &exchange
-        && response.status() == StatusCode::TOO_MANY_REQUESTS
-    {
-        origins.gate.pause(pause_of(response.headers()));
-    }
     let shaped = |body: &[u8]| {
         Outline::of(body, ANSWER_DEPTH_MAX, RESULTS)
             .is_ok_and(|found| found.kind == Kind::Array && found.fits)
@@ -258,7 +244,12 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
                 return Landed::Relayed(Arc::new(upstream::relay(response)));
             };
             deployment.upstream_answered();
-            let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
+            // The usual label is the one that all entries share.
+            let content_type = response
+                .headers()
+                .get(CONTENT_TYPE)
+                .filter(|value| **value != JSON);
+            let content_type = content_type.cloned().unwrap_or(JSON);
             let entry = Arc::new(Stored {
                 body: response.into_body(),
                 content_type,
@@ -275,6 +266,33 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
             Landed::Stored { entry, kept }
         }
     }
+}
+
+/// Sends the question to upstream. A 429 keeps everybody from asking for as long as it says. `None`: a question that
+/// cannot be sent.
+async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>, UpstreamError>> {
+    let proxy = &climb.worker.proxy;
+    let limits = Limits {
+        deadline: tokio::time::Instant::now() + proxy.total_deadline,
+        max_answer: proxy.upstream.max_answer,
+        idempotent: true,
+    };
+    let client = &climb.worker.client;
+    let exchange = client
+        .fetch(
+            &origins.eval,
+            &origins.gate,
+            Operation::Evaluate,
+            request(climb)?,
+            limits,
+        )
+        .await;
+    if let Ok(response) = &exchange
+        && response.status() == StatusCode::TOO_MANY_REQUESTS
+    {
+        origins.gate.pause(pause_of(response.headers()));
+    }
+    Some(exchange)
 }
 
 /// The deployment of a secret that upstream has just answered 200 to. A 200 alone proves no secret (FB 2.1): the
@@ -301,7 +319,13 @@ async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc
         return Ok(climb.known().filter(|deployment| deployment.in_service()));
     }
     match proxy.accept(&climb.environment, &climb.deployment_key, began) {
-        Accepted::Yes { deployment, .. } => Ok(Some(deployment)),
+        Accepted::Yes { deployment, fresh } => {
+            if fresh && let Some(held) = held(climb) {
+                // Its data may be had again.
+                held.wake();
+            }
+            Ok(Some(deployment))
+        }
         Accepted::Superseded => Err(Landed::Revoked),
         Accepted::Full => Ok(None),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::condition::{Test, is_cohort_operator};
 use super::murmur3::Salted;
@@ -28,13 +29,18 @@ const WRITTEN_BYTES_FREE: usize = 1 << 20;
 /// Members of merged metadata that are compared one by one.
 const COMPARED_ONE_BY_ONE: usize = 24;
 
-pub(super) fn compile(json: &[u8]) -> Result<FlagSet, FlagSetError> {
-    let document = Document::parse(json, DEPTH_MAX)?;
+pub(super) fn compile(json: Vec<u8>) -> Result<FlagSet, FlagSetError> {
+    let text = Arc::new(crate::evaluate::json::into_text(json)?);
+    let document = Document::parse(text.as_bytes(), DEPTH_MAX)?;
     let root = document.root();
     if root.kind() != Kind::Array {
         return Err(FlagSetError::NotAnArray(root.kind()));
     }
-    let mut compiler = Compiler::default();
+    let mut compiler = Compiler {
+        // Growing by doubling would touch three times the memory; what is not used is never touched.
+        written: Vec::with_capacity(text.len()),
+        ..Compiler::default()
+    };
     let mut entries = compiler.entries(root);
     let mut specs = Vec::new();
     for entry in &entries {
@@ -66,7 +72,7 @@ pub(super) fn compile(json: &[u8]) -> Result<FlagSet, FlagSetError> {
         definition: definitions.get(entry.key).copied().unwrap_or(0),
     };
     Ok(FlagSet {
-        text: document.text().into(),
+        text: Arc::clone(&text),
         entries: entries.iter().map(entry).collect(),
         flags: compiler.flags,
         index: compiler.index,
@@ -75,10 +81,15 @@ pub(super) fn compile(json: &[u8]) -> Result<FlagSet, FlagSetError> {
         paths: compiler.paths,
         results: compiler.results,
         choices: compiler.choices,
-        written: compiler.written,
+        written: shrunk(compiler.written),
         problems: compiler.problems,
         revision,
     })
+}
+
+fn shrunk(mut written: Vec<u8>) -> Vec<u8> {
+    written.shrink_to_fit();
+    written
 }
 
 /// An element of the array with a key.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::condition::Test;
 use super::murmur3::Salted;
@@ -18,7 +19,7 @@ use crate::evaluate::quick_map::WordMap;
 /// flags that reach a dependency cycle are never evaluated.
 pub struct FlagSet {
     /// The JSON as it came.
-    pub(super) text: Box<str>,
+    pub(super) text: Arc<String>,
     pub(super) entries: Vec<Entry>,
     pub(super) flags: Vec<Flag>,
     /// The flag of a key.
@@ -232,6 +233,15 @@ impl FlagSet {
     ///
     /// The text is no JSON array.
     pub fn compile(json: &[u8]) -> Result<Self, FlagSetError> {
+        super::compile::compile(json.to_vec())
+    }
+
+    /// Like [`FlagSet::compile`], and keeps the text it is given.
+    ///
+    /// # Errors
+    ///
+    /// The text is no JSON array.
+    pub fn compile_owned(json: Vec<u8>) -> Result<Self, FlagSetError> {
         super::compile::compile(json)
     }
 
@@ -283,7 +293,7 @@ impl FlagSet {
     }
 
     /// The JSON array as it came.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &Arc<String> {
         &self.text
     }
 }

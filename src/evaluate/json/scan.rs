@@ -25,8 +25,8 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, max_depth: usize, bare: Option<fn(&str) -> Bare>) -> Self {
-        // A guess that is right for users; the vector grows for the rest.
-        let nodes = Vec::with_capacity((text.len() / 12).clamp(4, 1 << 16));
+        // A guess that is right for users and flag sets; the vector grows for the rest.
+        let nodes = Vec::with_capacity((text.len() / 12).clamp(4, 1 << 22));
         Self {
             document: Document {
                 text,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn requests_are_read_as_the_web_framework_reads_them() {
     let deep = |depth: usize| {
         format!(

@@ -243,6 +243,7 @@ fn with_rule(id: &str, conditions: &str) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn what_cannot_be_evaluated_fails_no_other_flag_and_is_named() {
     let never = r#"{"property":"p","op":"Equal","value":"no"},"#;
     let broken = [
