@@ -8,7 +8,7 @@ mod messages;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -119,6 +119,8 @@ pub struct Held {
     /// Number of times that something was learnt of a secret.
     learnt: watch::Sender<u64>,
     wanted: Notify,
+    /// Upstream gave nothing when it was last asked.
+    failing: AtomicBool,
     synced_at: AtomicU64,
     changed_at: AtomicU64,
 }
@@ -146,6 +148,7 @@ impl Held {
             messages: messages::Messages::default(),
             learnt: watch::Sender::new(0),
             wanted: Notify::new(),
+            failing: AtomicBool::new(false),
             synced_at: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
         }
@@ -180,6 +183,7 @@ impl Held {
                 }
             }
         }
+        self.sync_succeeded();
         let now = unix_millis(SystemTime::now());
         self.synced_at.store(now, Ordering::Relaxed);
         if changed {
@@ -192,6 +196,7 @@ impl Held {
 
     /// The data was found to be current.
     pub fn confirm(&self) {
+        self.sync_succeeded();
         self.synced_at
             .store(unix_millis(SystemTime::now()), Ordering::Relaxed);
     }
@@ -212,6 +217,23 @@ impl Held {
     #[must_use]
     pub fn changes_between(&self, from: &Arc<DataSet>, to: &Arc<DataSet>) -> Arc<Changes> {
         self.messages.changes(from, to)
+    }
+
+    /// Upstream gave nothing when it was asked: nobody needs to wait for it. Until it gives something.
+    pub fn sync_failed(&self) {
+        self.failing.store(true, Ordering::Release);
+        self.learnt();
+    }
+
+    /// Upstream gave what it was asked for.
+    pub fn sync_succeeded(&self) {
+        self.failing.store(false, Ordering::Release);
+    }
+
+    /// Whether upstream gave nothing when it was last asked.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
     }
 
     /// Learns of changes of the data.

@@ -196,7 +196,7 @@ impl Featbit {
                 (Claim::Rejected, _) => return Found::Rejected,
                 // An environment without anything proves no secret: upstream may know better.
                 (Claim::Unknown, Some(data)) if data.is_empty() => return Found::Elsewhere,
-                _ if !home.has_upstream => return Found::Nothing,
+                _ if !home.has_upstream || held.is_failing() => return Found::Nothing,
                 _ => {}
             }
             let Some(secret) = &joined else {

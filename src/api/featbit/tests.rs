@@ -379,6 +379,17 @@ async fn data_go_only_to_those_who_may_have_them() {
         scene.sync_all();
     });
     assert_eq!(found, 200, "the first sync is waited for");
+    let scene = Scene::start(&[&secret]);
+    let began = Instant::now();
+    let (found, ()) = tokio::join!(status(&scene), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        scene.held.sync_failed();
+    });
+    assert_eq!(
+        (found, began.elapsed().as_secs()),
+        (503, 1),
+        "there is nothing to wait for"
+    );
 }
 
 #[tokio::test(start_paused = true)]

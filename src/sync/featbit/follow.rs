@@ -331,6 +331,7 @@ impl<L: Link> Follower<L> {
                 None
             }
             Err(what) => {
+                self.held.sync_failed();
                 if self.failed_polls.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::warn!(environment = &*self.name, key = %secret.key.hint(), "flags could not be synced: {what}");
                 }
@@ -520,10 +521,12 @@ impl<L: Link> Follower<L> {
                 if let Err(what) = self.accept(secret, began) {
                     tracing::debug!(environment = &*self.name, key = %secret.key.hint(), "{what}");
                 }
+                self.held.sync_succeeded();
                 self.news.notify_one();
             }
             Err(error) => {
                 self.judge(secret, &error);
+                self.held.sync_failed();
                 tracing::debug!(environment = &*self.name, key = %secret.key.hint(), "a secret could not be proved: {error}");
             }
         }
