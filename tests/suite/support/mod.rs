@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod caller;
 pub mod codec;
+pub mod featbit;
 pub mod flags;
 pub mod malformed;
 pub mod metrics;
@@ -15,6 +16,7 @@ pub mod opinion;
 pub mod outages;
 pub mod sidecar;
 pub mod spellings;
+pub mod stream;
 pub mod upstream;
 pub mod wait;
 
@@ -22,6 +24,7 @@ mod selftest;
 
 pub use ask::Ask;
 pub use caller::{Caller, Outcome, Response, at_once};
+pub use featbit::FakeFeatbit;
 pub use sidecar::{Builder, Sidecar};
 pub use upstream::{FakeUpstream, Fault, Route};
 pub use wait::{eventually, holds_for};

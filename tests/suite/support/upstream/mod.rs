@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 pub use answer::COHORT_SECRET;
 use fault::Rule;
 pub use fault::{Door, Fault, Route};
+pub use listener::reserve;
 pub use request::{Question, Recorded};
 use state::Shared;
 
