@@ -81,7 +81,7 @@ impl FakeFeatbit {
         Sidecar::alone()
             .arg("--featbit-upstream")
             .arg(&self.url())
-            .set("sync.flags_interval", "1s")
+            .set("sync.featbit_poll_interval", "1s")
     }
 
     // What it knows.
