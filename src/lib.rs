@@ -35,6 +35,8 @@ pub mod task;
 #[cfg(feature = "proxy")]
 pub mod telemetry;
 #[cfg(feature = "proxy")]
+pub mod trace;
+#[cfg(feature = "proxy")]
 pub mod track;
 #[cfg(feature = "proxy")]
 pub mod upstream;

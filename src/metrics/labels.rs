@@ -49,6 +49,18 @@ label! {
 }
 
 label! {
+    /// What became of spans.
+    TraceResult {
+        /// The receiver has them.
+        Exported = "exported",
+        /// The queue was full.
+        Dropped = "dropped",
+        /// The receiver did not take them.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// The closed set of routes.
     Route {
         /// `/v1/vardata`

@@ -31,10 +31,11 @@ pub use injector::InjectorMetrics;
 pub use labels::{
     CacheName, CacheResult, Circuit, Closed, Code, Degraded, Engine, Evaluation, EventDrop, EventKind,
     Eviction, FlagResult, Listener, LogLevel, Method, Operation, Outcome, Refresh, Rejection, Route, Source,
-    StreamEnd, StreamKind, SyncSource, Trigger,
+    StreamEnd, StreamKind, SyncSource, TraceResult, Trigger,
 };
 pub use shared::{
     CacheMetrics, EventMetrics, ListenerMetrics, LogMetrics, StreamMetrics, SyncMetrics, TaskMetrics,
+    TraceMetrics,
     UpstreamMetrics,
 };
 pub use worker::{EvaluatedFlags, WorkerMetrics};
@@ -140,6 +141,7 @@ struct Parts {
     detailed_upstream_labels: Vec<Group>,
     logs: Arc<LogMetrics>,
     tasks: Arc<TaskMetrics>,
+    traces: Arc<TraceMetrics>,
     readings: OnceLock<Box<dyn Readings>>,
 }
 
@@ -217,6 +219,7 @@ impl Metrics {
             revision: setup.revision,
             logs: setup.logs,
             tasks: Arc::default(),
+            traces: Arc::default(),
             readings: OnceLock::new(),
         });
         let registry = Registry::new();
@@ -278,6 +281,12 @@ impl Metrics {
     #[must_use]
     pub fn tasks(&self) -> Arc<TaskMetrics> {
         Arc::clone(&self.parts.tasks)
+    }
+
+    /// The cells of exported traces.
+    #[must_use]
+    pub fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(&self.parts.traces)
     }
 
     /// Where states are read from. Only the first call counts; until then they read as nothing, closed, well.

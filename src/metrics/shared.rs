@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::cells::{Count, LATENCY, LatencyHistogram, Moment, nanoseconds};
 use super::labels::{
     CacheName, Closed, EventDrop, Eviction, LogLevel, Operation, Outcome, Refresh, StreamEnd, StreamKind,
-    SyncSource,
+    SyncSource, TraceResult,
 };
 
 /// The counters of one upstream.
@@ -446,5 +446,22 @@ impl TaskMetrics {
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.0.get()
+    }
+}
+
+/// Spans, by what became of them.
+#[derive(Debug, Default)]
+pub struct TraceMetrics([Count; TraceResult::ALL.len()]);
+
+impl TraceMetrics {
+    /// This became of `spans` spans.
+    pub fn add(&self, result: TraceResult, spans: u64) {
+        self.0[result.index()].add_by(spans);
+    }
+
+    /// How many so far.
+    #[must_use]
+    pub fn count(&self, result: TraceResult) -> u64 {
+        self.0[result.index()].get()
     }
 }

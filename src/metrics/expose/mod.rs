@@ -7,7 +7,7 @@ use prometheus::Registry;
 
 use super::cells::{LATENCY, Totals};
 use super::family::{Declaration, Family, Kind, Samples};
-use super::labels::{Degraded, LogLevel};
+use super::labels::{Degraded, LogLevel, TraceResult};
 use super::shared::{LogMetrics, TaskMetrics};
 use super::{Group, Parts, WorkerMetrics, process};
 
@@ -36,6 +36,7 @@ pub(super) fn declare_all(registry: &Registry, parts: &Arc<Parts>) {
     featbit::synced_streams(&on);
     featbit::served_streams(&on);
     logs(&on);
+    traces(&on);
 }
 
 /// Where families are declared, and what their numbers are read from.
@@ -264,6 +265,19 @@ pub(super) fn logs<P: Process>(on: &Declare<'_, P>) {
         |parts, out| {
             for level in LogLevel::ALL {
                 out.number(&[level.as_str()], parts.logs().dropped_total(level));
+            }
+        },
+    );
+}
+
+fn traces(on: &Declare<'_>) {
+    on.counter(
+        "flagside_trace_spans_total",
+        "Spans, by what became of them.",
+        &["result"],
+        |parts, out| {
+            for result in TraceResult::ALL {
+                out.number(&[result.as_str()], parts.traces.count(result));
             }
         },
     );
