@@ -33,6 +33,7 @@ use crate::sync::featbit::UpstreamLink;
 use crate::sync::{self, Environment, FlagSync};
 use crate::task::{Stopper, Tasks};
 use crate::telemetry;
+use crate::trace::{self, Exporter, Tracer};
 use crate::track::{Insights, Pace, deliver};
 use crate::upstream::{Client, Dialer, Shared, UpstreamSetupError};
 
@@ -104,6 +105,7 @@ pub struct Running {
     background: JoinHandle<()>,
     admin_thread: admin::Bound,
     drain: crate::config::Drain,
+    exporter: Option<Exporter>,
 }
 
 /// Runs the proxy until a signal ends it: the command `run`.
@@ -210,6 +212,7 @@ impl Running {
             data: bound.addresses,
             admin,
             drain: parts.config.drain.clone(),
+            exporter: parts.exporter,
             proxy: parts.proxy,
             subject,
             draining,
@@ -235,6 +238,7 @@ impl Running {
             .into_iter()
             .map(|worker| worker.join().map_or(1, |ended| ended.cut_off))
             .sum();
+        drop(self.exporter);
         self.background_stop.request();
         let background = self.background.join().is_ok();
         self.admin_stop.request();
@@ -338,6 +342,7 @@ fn proxy(
     flag_sync: FlagSync,
     featbit: Arc<Featbit>,
     metrics: &Metrics,
+    tracer: Option<Arc<Tracer>>,
 ) -> Result<Proxy, StartError> {
     let has = |backend: Backend| config.environments.iter().any(|it| it.backend == backend);
     Ok(Proxy {
@@ -361,6 +366,7 @@ fn proxy(
         max_body: config.listen.max_body,
         ignore_query: config.cache.ignore_query.clone(),
         cors: Cors::new(&config.listen.cors_origins),
+        tracer,
     })
 }
 
@@ -377,6 +383,19 @@ fn link(shared: &sync::featbit::Shared, environment: &Environment) -> Option<Ups
     })
 }
 
+/// Starts exporting traces, if OpenTelemetry's variables ask for it.
+fn tracing_of_requests(metrics: &Metrics) -> io::Result<Option<(Arc<Tracer>, Exporter)>> {
+    let (settings, doubts) = trace::Settings::read(|name| std::env::var(name).ok());
+    for doubt in doubts {
+        tracing::warn!("{doubt}");
+    }
+    let Some(settings) = settings else {
+        return Ok(None);
+    };
+    tracing::info!(endpoint.host = settings.endpoint.host, "traces are exported");
+    trace::start(settings, metrics.traces()).map(Some)
+}
+
 /// Everything that threads share, before there are any.
 struct Parts {
     config: Arc<Config>,
@@ -384,6 +403,8 @@ struct Parts {
     upstream: Arc<Shared>,
     names: Names,
     proxy: Arc<Proxy>,
+    /// Sends spans while it lives.
+    exporter: Option<Exporter>,
 }
 
 /// What the background thread is to keep up to date and to deliver.
@@ -430,9 +451,16 @@ impl Parts {
         let configured = deployments.all();
         let (flag_sync, wanted) = FlagSync::new(config.keys.max_learnt + configured.len());
         let built = featbit::build(&config, &environments, &deployments, files, &metrics)?;
-        let featbit = built.featbit;
-        let proxy = proxy(&config, &environments, &deployments, flag_sync, featbit, &metrics)?;
-        let proxy = Arc::new(proxy);
+        let (tracer, exporter) = tracing_of_requests(&metrics)?.unzip();
+        let proxy = Arc::new(proxy(
+            &config,
+            &environments,
+            &deployments,
+            flag_sync,
+            built.featbit,
+            &metrics,
+            tracer,
+        )?);
         for deployment in configured {
             if environments[deployment.environment].backend == Backend::Amplitude {
                 proxy.flag_sync.follow(deployment);
@@ -450,6 +478,7 @@ impl Parts {
                 upstream,
                 names,
                 proxy,
+                exporter,
             },
             wanted,
         ))

@@ -163,6 +163,9 @@ impl Worker {
             now.elapsed(),
             length as u64,
         );
+        if let Some(tracer) = &self.proxy.tracer {
+            tracer.hit(noted.traceparent, method.as_str(), stored.route, now);
+        }
         Some(rest)
     }
 

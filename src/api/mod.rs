@@ -41,6 +41,7 @@ use crate::key::{Asked, DeploymentKey, Question, authorization, raw};
 use crate::metrics::{self, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
+use crate::trace;
 use crate::upstream::Client;
 
 use answer::{AnswerBody, REQUEST_ID, Wished};
@@ -215,6 +216,10 @@ impl Worker {
             },
             now,
         );
+        if let Some(tracer) = &self.proxy.tracer {
+            let method = metrics::Method::from_http(request.method());
+            tracer.hit(noted.traceparent, method.as_str(), route, now);
+        }
         Some(response)
     }
 
@@ -245,7 +250,7 @@ impl Worker {
 
     async fn respond_later(
         self: Rc<Self>,
-        request: Request<Arriving>,
+        mut request: Request<Arriving>,
         counted: Aborted,
     ) -> Response<AnswerBody> {
         let (route, began) = (counted.route, counted.began);
@@ -254,6 +259,9 @@ impl Worker {
         let version = request.version();
         let path = target.path.into_owned();
         let wished = wished(&request);
+        trace::clean(request.headers_mut());
+        let tracer = self.proxy.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.serve(request.headers_mut(), began));
         let (mut response, source) = match self.dispatch(request, route, &path, &wished).await {
             Ok(answered) => answered,
             Err(error) => {
@@ -277,6 +285,10 @@ impl Worker {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         counted.disarm();
+        if let Some(span) = span {
+            let method = metrics::Method::from_http(&method);
+            span.served(method.as_str(), route, source, response.status().as_u16());
+        }
         self.said(&method, &response, Said { route, source }, began);
         response
     }

@@ -13,7 +13,8 @@ use crate::key::question::Forward;
 use crate::key::{Asked, DeploymentKey, Unreadable, authorization, target};
 use crate::metrics::{Operation, Route, Source};
 use crate::sync::Environment;
-use crate::upstream::{Phase, UpstreamError};
+use crate::trace;
+use crate::upstream::{Phase, RelayBody, UpstreamError};
 
 use super::amplitude;
 use super::answer::{
@@ -68,7 +69,8 @@ pub(super) async fn relay_to(
         _ => (&origins.eval, Operation::Passthrough),
     };
     let head = *request.method() == Method::HEAD;
-    let (request, fate) = forwarded(request, path, worker.proxy.max_body);
+    let (mut request, fate) = forwarded(request, path, worker.proxy.max_body);
+    let span = trace::ask(worker.proxy.tracer.as_ref(), &mut request);
     let deadline = worker.proxy.total_deadline;
     let relaying = worker
         .client
@@ -78,6 +80,10 @@ pub(super) async fn relay_to(
         Route::Stream => timeout(STREAM_HEAD_DEADLINE, relaying).await.ok(),
         _ => Some(relaying.await),
     };
+    if let Some(span) = span {
+        let answered = relayed.as_ref().and_then(|relayed| relayed.as_ref().ok());
+        span.end(origin.host(), &environment.name, answered.map(Response::status));
+    }
     let response = match relayed {
         Some(Ok(response)) => response,
         Some(Err(error)) => return Err(blame(&error, &fate).unwrap_or(none)),
@@ -99,22 +105,32 @@ pub(super) async fn relay_to(
             .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         return Ok((response, Source::Passthrough));
     }
-    let mut response = if head {
+    let mut response = with_body(worker, response, route, head);
+    response
+        .headers_mut()
+        .insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
+    Ok((response, Source::Passthrough))
+}
+
+/// The response with the body that its client is to get.
+fn with_body(
+    worker: &Worker,
+    response: Response<RelayBody>,
+    route: Route,
+    head: bool,
+) -> Response<AnswerBody> {
+    if head {
         let (parts, _) = response.into_parts();
         Response::from_parts(parts, AnswerBody::Full(None))
     } else {
         match route {
-            Route::Stream if status.is_success() => {
+            Route::Stream if response.status().is_success() => {
                 let stop = worker.draining.clone();
                 response.map(|body| AnswerBody::Events(Box::new(Events::new(body, stop))))
             }
             _ => response.map(AnswerBody::Stream),
         }
-    };
-    response
-        .headers_mut()
-        .insert(CACHE_STATUS, HeaderValue::from_static("flagside; fwd=bypass"));
-    Ok((response, Source::Passthrough))
+    }
 }
 
 /// Whether a response is what stream clients can read; a captive portal's page, say, is not.

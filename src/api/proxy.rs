@@ -10,6 +10,8 @@ use crate::key::{DeploymentKey, Key, Keyer, Routing};
 use crate::store::{Accepted, Deployments};
 use crate::sync::{Environment, FlagSync};
 
+use crate::trace::Tracer;
+
 use super::answer::{Cors, JSON, Relayed};
 use super::featbit::Featbit;
 use super::ladder::Landed;
@@ -49,6 +51,8 @@ pub struct Proxy {
     pub ignore_query: Vec<String>,
     /// Who may call from a browser.
     pub cors: Cors,
+    /// Makes spans; none = traces are not exported.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Proxy {

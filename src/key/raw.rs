@@ -20,6 +20,8 @@ pub struct Noted<'r> {
     pub n_hosts: u32,
     /// `X-Request-Id`
     pub request_id: Option<&'r [u8]>,
+    /// `traceparent`; no part of the key.
+    pub traceparent: Option<&'r [u8]>,
 }
 
 /// Gathers the raw parts of one request, length-prefixed, in a buffer that its caller keeps, so that
@@ -52,6 +54,7 @@ impl<'b, 'r> RawParts<'b, 'r> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.noted.n_hosts += 1,
             6 if name.eq_ignore_ascii_case(b"origin") => self.noted.origin = Some(value),
+            11 if name.eq_ignore_ascii_case(b"traceparent") => self.noted.traceparent = Some(value),
             // Another content type is another request, which FeatBit refuses.
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 self.out.push(b't');

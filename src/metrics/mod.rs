@@ -35,8 +35,7 @@ pub use labels::{
 };
 pub use shared::{
     CacheMetrics, EventMetrics, ListenerMetrics, LogMetrics, StreamMetrics, SyncMetrics, TaskMetrics,
-    TraceMetrics,
-    UpstreamMetrics,
+    TraceMetrics, UpstreamMetrics,
 };
 pub use worker::{EvaluatedFlags, WorkerMetrics};
 

@@ -253,3 +253,65 @@ impl Begun {
 
 /// How long the end of the process waits for spans to be sent.
 pub const FLUSH: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(traceparent: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(text) = traceparent {
+            headers.insert(TRACEPARENT, text.parse().unwrap());
+        }
+        headers
+    }
+
+    fn tracer(parent_based: bool, ratio: f64) -> (Arc<Tracer>, mpsc::Receiver<Span>) {
+        Tracer::new(Sampler { parent_based, ratio }, 8, Arc::default())
+    }
+
+    #[test]
+    fn a_request_upstream_hangs_below_the_request_it_is_made_for() {
+        let (tracer, mut queued) = tracer(true, 0.0);
+        let mut incoming = headers(Some(SAMPLED));
+        let server = tracer.serve(&mut incoming, Instant::now()).unwrap();
+        let mut outgoing = Request::new(());
+        *outgoing.headers_mut() = incoming.clone();
+        let asking = ask(Some(&tracer), &mut outgoing).unwrap();
+        asking.end("host", "main", Some(StatusCode::OK));
+        server.served("GET", Route::VardataV1, Source::Miss, 200);
+        let (client, server) = (queued.try_recv().unwrap(), queued.try_recv().unwrap());
+        assert_eq!(server.parent, Some(0x00f0_67aa_0ba9_02b7));
+        assert_eq!(client.parent, Some(server.context.span_id));
+        assert_eq!(client.context.trace_id, server.context.trace_id);
+        assert_eq!(Context::of(outgoing.headers()), Some(client.context));
+        assert_eq!(server.name, "GET vardata_v1");
+        assert!(!server.failed && server.started_at <= server.ended_at);
+    }
+
+    #[test]
+    fn what_is_not_sampled_makes_no_spans_further_down() {
+        let (tracer, mut queued) = tracer(false, 0.0);
+        let mut incoming = headers(Some(SAMPLED));
+        assert!(tracer.serve(&mut incoming, Instant::now()).is_none());
+        assert!(tracer.inside(&incoming, Instant::now()).is_none());
+        let passed_on = Context::of(&incoming).unwrap();
+        assert_eq!(passed_on.to_string(), SAMPLED.replace("-01", "-00"));
+        tracer.hit(Some(SAMPLED.as_bytes()), "GET", Route::VardataV1, Instant::now());
+        assert!(queued.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_hit_is_a_span_with_a_look_up_in_it() {
+        let (tracer, mut queued) = tracer(true, 0.0);
+        tracer.hit(None, "GET", Route::VardataV1, Instant::now());
+        tracer.hit(Some(b"nonsense"), "GET", Route::VardataV1, Instant::now());
+        assert!(queued.try_recv().is_err());
+        tracer.hit(Some(SAMPLED.as_bytes()), "GET", Route::VardataV1, Instant::now());
+        let (lookup, server) = (queued.try_recv().unwrap(), queued.try_recv().unwrap());
+        assert_eq!(lookup.parent, Some(server.context.span_id));
+        assert_eq!((lookup.name.as_str(), lookup.kind), ("cache", SpanKind::Internal));
+    }
+}

@@ -91,6 +91,11 @@ fn variants(
         evaluation.write_v2(&mut body);
     }
     count(climb, &data, &evaluation, began);
+    if let Some(tracer) = &climb.worker.proxy.tracer
+        && let Some(span) = tracer.inside(&climb.question.forward.headers, began)
+    {
+        span.evaluated(&climb.environment.name);
+    }
     Some(Answer::local(Bytes::from(body), None, upstream))
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 
 use crate::api::Worker;
 use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
@@ -20,6 +20,7 @@ use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
+use crate::trace;
 use crate::upstream::{Gate, Limits};
 
 /// Nesting that an answer may have; payloads are free-form.
@@ -67,9 +68,10 @@ pub async fn ask(
         max_answer,
         idempotent: true,
     };
-    let Some(request) = request(forward) else {
+    let Some(mut request) = request(forward) else {
         return Judged::Failure(None);
     };
+    let span = trace::ask(worker.proxy.tracer.as_ref(), &mut request);
     let client = &worker.client;
     let exchange = match route {
         Route::FlagsV2 => origins.fetch_flags(client, gate, request, limits).await,
@@ -84,6 +86,15 @@ pub async fn ask(
                 .await
         }
     };
+    if let Some(span) = span {
+        let origin = if route == Route::FlagsV2 {
+            &origins.flags
+        } else {
+            &origins.eval
+        };
+        let status = exchange.as_ref().ok().map(Response::status);
+        span.end(origin.host(), &environment.name, status);
+    }
     judge(exchange, |body| is_shaped(body, wanted))
 }
 
