@@ -1,17 +1,16 @@
 //! `flagside check`: what a configuration means, and whether its upstreams can be reached.
 
-use std::fmt::Write;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::process::ExitCode;
-use std::time::Duration;
+mod online;
 
-use crate::config::{Arguments, Bases, Config, Environment, Evaluation, Mode, Urls, format_size};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::config::{Arguments, Backend, BaseUrl, Bases, Config, Environment, Evaluation, Mode, format_size};
 
 /// `check --online` failed.
 const OFFLINE: u8 = 4;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Prints what was understood, or all faults; with `online`, connects to every upstream too.
+/// Prints what was understood, or all faults; with `online`, tries every upstream too.
 pub(super) fn run(arguments: Arguments, online: bool) -> ExitCode {
     let loaded = match super::load(arguments) {
         Ok(loaded) => loaded,
@@ -22,17 +21,7 @@ pub(super) fn run(arguments: Arguments, online: bool) -> ExitCode {
     if !online {
         return said;
     }
-    let mut all_reached = true;
-    for (host, port) in hosts(&loaded.config) {
-        let result = connect(&host, port);
-        all_reached &= result.is_ok();
-        let line = match result {
-            Ok(()) => format!("reached      {host}:{port}\n"),
-            Err(error) => format!("not reached  {host}:{port}: {error}\n"),
-        };
-        super::say(&line);
-    }
-    if all_reached {
+    if online::reach(&loaded.config) {
         said
     } else {
         ExitCode::from(OFFLINE)
@@ -81,35 +70,44 @@ fn summary(config: &Config) -> String {
 }
 
 fn environment(out: &mut String, environment: &Environment) {
-    let _ = writeln!(out, "\nenvironment  {} (Amplitude)", environment.name);
-    match environment.urls.as_ref().and_then(Bases::amplitude) {
+    let product = environment.backend.product();
+    let _ = writeln!(out, "\nenvironment  {} ({product})", environment.name);
+    match &environment.urls {
         None => {
             let _ = writeln!(out, "  upstream   none");
         }
-        Some(urls) => upstreams(out, urls),
+        Some(bases) => upstreams(out, bases),
     }
     let keys = match (environment.keys.len(), environment.learn_keys) {
-        _ if environment.bootstrap_file.is_some() => "any, because of the flags file".to_owned(),
+        _ if environment.bootstrap_file.is_some() => match environment.backend {
+            Backend::Amplitude => "any, because of the flags file".to_owned(),
+            Backend::Featbit => "any of the flags file's environment".to_owned(),
+        },
         (0, true) => "learnt from traffic".to_owned(),
         (0, false) => "none".to_owned(),
         (count, true) => format!("{count} configured, others learnt from traffic"),
         (count, false) => format!("{count} configured, no others"),
+    };
+    let name = match environment.backend {
+        Backend::Amplitude => "keys",
+        Backend::Featbit => "secrets",
     };
     let evaluation = match environment.evaluation {
         Evaluation::Remote => "remote: here when upstream fails or is late",
         Evaluation::Local => "local: always here",
         Evaluation::Off => "off: never here",
     };
-    let _ = writeln!(out, "  keys       {keys}\n  evaluation {evaluation}");
+    let _ = writeln!(out, "  {name:<10} {keys}\n  evaluation {evaluation}");
     if let Some(file) = &environment.bootstrap_file {
         let _ = writeln!(out, "  flags      {}", file.display());
     }
 }
 
 /// The bases, those with the same URL in one line.
-fn upstreams(out: &mut String, urls: &Urls) {
+fn upstreams(out: &mut String, bases: &Bases) {
+    let all = roles(bases);
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
-    for (url, role) in roles(urls) {
+    for (url, role) in &all {
         let url = url.to_string();
         match lines.iter_mut().find(|(known, _)| *known == url) {
             Some((_, roles)) => roles.push(role),
@@ -117,7 +115,7 @@ fn upstreams(out: &mut String, urls: &Urls) {
         }
     }
     for (url, roles) in lines {
-        let roles = if roles.len() == 6 {
+        let roles = if roles.len() == all.len() {
             "everything".to_owned()
         } else {
             roles.join(", ")
@@ -126,42 +124,23 @@ fn upstreams(out: &mut String, urls: &Urls) {
     }
 }
 
-fn roles(urls: &Urls) -> [(&crate::config::BaseUrl, &'static str); 6] {
-    [
-        (&urls.eval, "eval"),
-        (&urls.flags, "flags"),
-        (&urls.stream, "stream"),
-        (&urls.cohort, "cohort"),
-        (&urls.management, "management"),
-        (&urls.analytics, "analytics"),
-    ]
-}
-
-/// Every upstream's host and port, once.
-fn hosts(config: &Config) -> Vec<(String, u16)> {
-    let mut hosts = Vec::new();
-    let bases = config.environments.iter().filter_map(|e| e.urls.as_ref());
-    for urls in bases.filter_map(Bases::amplitude) {
-        for (url, _) in roles(urls) {
-            let host = (url.host.clone(), url.port);
-            if !hosts.contains(&host) {
-                hosts.push(host);
-            }
-        }
+/// Each base with what it is for.
+fn roles(bases: &Bases) -> Vec<(&BaseUrl, &'static str)> {
+    match bases {
+        Bases::Amplitude(urls) => vec![
+            (&urls.eval, "eval"),
+            (&urls.flags, "flags"),
+            (&urls.stream, "stream"),
+            (&urls.cohort, "cohort"),
+            (&urls.management, "management"),
+            (&urls.analytics, "analytics"),
+        ],
+        Bases::Featbit(urls) => vec![
+            (&urls.evaluate, "requests"),
+            (&urls.stream, "streams"),
+            (&urls.event, "events"),
+        ],
     }
-    hosts
-}
-
-/// Connects to the first address that answers.
-fn connect(host: &str, port: u16) -> std::io::Result<()> {
-    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(_) => return Ok(()),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 fn joined(addresses: &[std::net::SocketAddr]) -> String {
@@ -189,7 +168,9 @@ mod tests {
     #[test]
     fn the_summary_says_what_was_understood() {
         let text = "mode: shared\nworkers: 1\nenvironments:\n- {name: a, region: eu, deployment_keys: [k1]}\n\
-                    - {name: b, urls: none, bootstrap_file: /dev/null, learn_keys: false}\n";
+                    - {name: b, urls: none, bootstrap_file: /dev/null, learn_keys: false}\n\
+                    - {name: c, urls: {featbit: \"http://featbit:5100\", featbit_stream: \"wss://stream\"}}\n\
+                    - {name: d, backend: featbit, bootstrap_file: /dev/null, evaluation: local, learn_keys: false}\n";
         let summary = summary(&load_text(text).unwrap().config);
         assert_eq!(
             summary,
@@ -215,6 +196,18 @@ mod tests {
                upstream   none\n  \
                keys       any, because of the flags file\n  \
                evaluation remote: here when upstream fails or is late\n  \
+               flags      /dev/null\n\
+             \n\
+             environment  c (FeatBit)\n  \
+               upstream   http://featbit:5100 (requests, events)\n  \
+               upstream   https://stream (streams)\n  \
+               secrets    learnt from traffic\n  \
+               evaluation remote: here when upstream fails or is late\n\
+             \n\
+             environment  d (FeatBit)\n  \
+               upstream   none\n  \
+               secrets    any of the flags file's environment\n  \
+               evaluation local: always here\n  \
                flags      /dev/null\n"
         );
     }
@@ -223,7 +216,7 @@ mod tests {
     fn every_host_is_tried_once() {
         let config =
             load_text("environments: [{urls: {eval: http://a, flags: http://a/x, stream: https://a}}]");
-        let hosts = hosts(&config.unwrap().config);
+        let hosts = online::hosts(&config.unwrap().config);
         assert_eq!(hosts[..2], [("a".to_owned(), 80), ("a".to_owned(), 443)]);
         assert_eq!(hosts.len(), 5);
     }

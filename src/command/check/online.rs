@@ -1,0 +1,129 @@
+//! Whether the upstreams of a configuration can be reached: Amplitude's by connecting, FeatBit's by the health
+//! path of its server.
+
+use std::fmt::Display;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+
+use super::roles;
+use crate::config::{BaseUrl, Bases, Config};
+use crate::metrics::Operation;
+use crate::upstream::{Client, Gate, Limits, NoObserver, Shared};
+
+/// For one connection, or one answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// FeatBit's evaluation server, agent and this proxy have it alike (FB 7).
+const HEALTH: &str = "/health/liveness";
+/// Bytes of a health answer; it is one word.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Tries every upstream once and says how that went; whether all were reached.
+pub(super) fn reach(config: &Config) -> bool {
+    let mut all = true;
+    for (host, port) in hosts(config) {
+        all &= told(&format!("{host}:{port}"), &connect(&host, port));
+    }
+    let bases = featbit_bases(config);
+    if bases.is_empty() {
+        return all;
+    }
+    match prepared(config) {
+        Ok((runtime, shared)) => {
+            // Its connections live on the runtime.
+            let client = runtime.block_on(async { Client::new(&shared) });
+            for base in bases {
+                let health = runtime.block_on(health(&base, &client, &shared, config));
+                all &= told(&format!("{base}{HEALTH}"), &health);
+            }
+        }
+        Err(problem) => all &= told("FeatBit", &Err::<(), _>(problem)),
+    }
+    all
+}
+
+fn told(what: &str, result: &Result<(), impl Display>) -> bool {
+    let line = match result {
+        Ok(()) => format!("reached      {what}\n"),
+        Err(problem) => format!("not reached  {what}: {problem}\n"),
+    };
+    crate::command::say(&line);
+    result.is_ok()
+}
+
+/// Host and port of every Amplitude upstream, once.
+pub(super) fn hosts(config: &Config) -> Vec<(String, u16)> {
+    let mut hosts = Vec::new();
+    let bases = config.environments.iter().filter_map(|e| e.urls.as_ref());
+    for bases in bases.filter(|bases| bases.amplitude().is_some()) {
+        for (url, _) in roles(bases) {
+            let host = (url.host.clone(), url.port);
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+    }
+    hosts
+}
+
+/// Every base of FeatBit, once.
+fn featbit_bases(config: &Config) -> Vec<Arc<BaseUrl>> {
+    let mut bases: Vec<Arc<BaseUrl>> = Vec::new();
+    let urls = config.environments.iter().filter_map(|e| e.urls.as_ref());
+    for urls in urls.filter_map(Bases::featbit) {
+        for base in [&urls.evaluate, &urls.stream, &urls.event] {
+            if !bases.contains(base) {
+                bases.push(Arc::clone(base));
+            }
+        }
+    }
+    bases
+}
+
+/// Connects to the first address that answers.
+fn connect(host: &str, port: u16) -> std::io::Result<()> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => return Ok(()),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn prepared(config: &Config) -> Result<(tokio::runtime::Runtime, Arc<Shared>), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let shared = Shared::new(&config.upstream, Arc::new(NoObserver)).map_err(|error| error.to_string())?;
+    Ok((runtime, shared))
+}
+
+/// Asks the health path below `base`, as the proxy would call it: with its roots and timeouts.
+async fn health(
+    base: &Arc<BaseUrl>,
+    client: &Client,
+    shared: &Shared,
+    config: &Config,
+) -> Result<(), String> {
+    let origin = shared.origin(base).map_err(|error| error.to_string())?;
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = Uri::from_static(HEALTH);
+    let limits = Limits {
+        deadline: tokio::time::Instant::now() + PATIENCE,
+        max_answer: ANSWER_BYTES_MAX,
+        idempotent: true,
+    };
+    let gate = Gate::new("check", &config.upstream);
+    let answer = client
+        .fetch(&origin, &gate, Operation::Passthrough, request, limits)
+        .await;
+    match answer {
+        Ok(answer) if answer.status() == StatusCode::OK => Ok(()),
+        Ok(answer) => Err(format!("answered {}", answer.status().as_u16())),
+        Err(error) => Err(error.to_string()),
+    }
+}
