@@ -127,3 +127,51 @@ async fn health(
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::load_text;
+
+    /// Whether a server that answers the health path with `status` counts as reached, and what it was asked.
+    fn asked(status: &str) -> (bool, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            let mut part = [0; 1024];
+            while !head.ends_with(b"\r\n\r\n") {
+                let length = stream.read(&mut part).unwrap();
+                assert!(length > 0, "the request is cut short");
+                head.extend_from_slice(&part[..length]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&head).into_owned()
+        });
+        let text = format!("environments: [{{urls: {{featbit: \"http://{address}/p\"}}}}]");
+        let reached = reach(&load_text(&text).unwrap().config);
+        let head = server.join().unwrap();
+        (reached, head.lines().next().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn featbit_is_reached_when_its_health_path_answers_200() {
+        let line = "GET /p/health/liveness HTTP/1.1".to_owned();
+        assert_eq!(asked("200 OK"), (true, line.clone()));
+        assert_eq!(asked("404 Not Found"), (false, line));
+    }
+
+    #[test]
+    fn each_base_of_featbit_is_asked_once() {
+        let text = "environments: [{name: a, urls: {featbit: http://x, featbit_stream: ws://x, featbit_event: http://y}}, \
+                    {name: b, urls: {featbit: http://x/}}, {region: us}]";
+        let bases = featbit_bases(&load_text(text).unwrap().config);
+        let bases: Vec<_> = bases.iter().map(ToString::to_string).collect();
+        assert_eq!(bases, ["http://x", "http://y"]);
+    }
+}
