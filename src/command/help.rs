@@ -46,6 +46,8 @@ Examples:
   flagside demo                              see it work
   flagside                                   in front of Amplitude, US region
   flagside --region eu                       the same, EU region
+  flagside --featbit-upstream http://featbit:5100
+                                             in front of FeatBit
   flagside --flags flags.json                answer from a file alone
   flagside check --config flagside.yaml      before a deployment
 
@@ -63,9 +65,13 @@ Options:
                          Default: $FLAGSIDE_CONFIG, then
                          /etc/flagside/flagside.yaml if it exists
       --region us|eu     Amplitude's region [us]
-      --upstream URL     send everything to this URL instead
-      --flags FILE       flags to start from, as /sdk/v2/flags answers them;
-                         alone: answer from the file, without upstream
+      --upstream URL     send everything for Amplitude to this URL instead
+      --featbit-upstream URL
+                         FeatBit's evaluation server, http://HOST:5100; alone:
+                         for FeatBit only, else beside Amplitude
+      --flags FILE       flags to start from, as /sdk/v2/flags answers them, or
+                         a data-sync message of FeatBit's; alone: answer from
+                         the file, without upstream
       --listen ADDR      for applications; ADDRESS:PORT, :PORT or PORT
                          [127.0.0.1:3546 and [::1]:3546]
       --admin-listen ADDR
@@ -207,7 +213,8 @@ is wrong with it: place, problem and remedy, all in one go.
 Usage: flagside check [OPTIONS]
 
 Options:
-      --online  also connect to every upstream (exit code 4 if one fails)
+      --online  also try every upstream (exit code 4 if one fails): connect to
+                Amplitude's, ask FeatBit's for its health
   -h, --help    this text
 and those of flagside run: --config, --set and so on.
 
@@ -216,7 +223,7 @@ Exit codes: 0 valid, 2 faults, 4 an upstream cannot be reached.
 
 const PRINT_CONFIG: &str = "\
 Print every effective setting as YAML that flagside accepts itself. Deployment
-keys are left out.
+keys and environment secrets are left out.
 
 Usage: flagside print-config [OPTIONS]
 

@@ -63,14 +63,15 @@ pub(super) const COMMANDS: [(&str, Topic); 12] = [
 ];
 
 const LATER_COMMANDS: [&str; 2] = ["migrate", "snapshot"];
-const LATER_OPTIONS: [&str; 2] = ["featbit-upstream", "data-dir"];
+const LATER_OPTIONS: [&str; 1] = ["data-dir"];
 
 /// Options with a value that `run`, `check` and `print-config` share, besides `--config`.
-const CONFIGURATION: [&str; 9] = [
+const CONFIGURATION: [&str; 10] = [
     "--listen",
     "--admin-listen",
     "--region",
     "--upstream",
+    "--featbit-upstream",
     "--flags",
     "--mode",
     "--log-level",
@@ -529,6 +530,10 @@ mod tests {
             ),
             ("-x", "unknown option -x; flagside help run lists what there is"),
             ("--data-dir /x", "the option --data-dir is not in this version"),
+            (
+                "--featbit-upsteam x",
+                "unknown option --featbit-upsteam; did you mean --featbit-upstream?",
+            ),
             ("--region", "--region needs a value"),
             ("--dry-run=yes", "--dry-run takes no value"),
             (

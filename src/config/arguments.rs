@@ -1,13 +1,13 @@
 //! Command line options become part of the tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::BaseUrl;
+use super::backend::{self, Place, setting_path};
 use super::fault::{Fault, Origin, Problem, looks_secret};
 use super::settings::{self, Kind, SETTINGS};
 use super::suggest::nearest;
 use super::tree::{self, Node, Step, Value};
-use super::yaml;
+use super::{Backend, BaseUrl, UrlForm, yaml};
 
 /// The configuration options of a command line, as given.
 #[derive(Clone, Debug, Default)]
@@ -18,13 +18,26 @@ pub struct Arguments {
     pub options: Vec<(&'static str, String)>,
 }
 
+impl Arguments {
+    /// The values of an option, in order.
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let of_name = move |(option, _): &&(&'static str, String)| *option == name;
+        self.options
+            .iter()
+            .filter(of_name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+}
+
 /// Options that stand for one setting each.
-const PLAIN: [(&str, &str); 7] = [
+const PLAIN: [(&str, &str); 5] = [
     ("--mode", "mode"),
     ("--listen", "listen.data"),
     ("--admin-listen", "listen.admin"),
-    ("--region", "environments[0].region"),
-    ("--flags", "environments[0].bootstrap_file"),
     ("--log-level", "log.level"),
     ("--log-format", "log.format"),
 ];
@@ -57,7 +70,7 @@ pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
 
 /// Lays the options over `root`; returns faults and warnings.
 ///
-/// `is_configured`: files or variables say where an environment's answers come from. If nobody does,
+/// `is_configured`: files or variables say where answers of an Amplitude environment come from. If nobody does,
 /// `--flags` makes an environment without upstream.
 pub(super) fn apply(arguments: &Arguments, root: &mut Node, is_configured: bool) -> (Vec<Fault>, Vec<Fault>) {
     let mut applied = Applied {
@@ -65,40 +78,16 @@ pub(super) fn apply(arguments: &Arguments, root: &mut Node, is_configured: bool)
         faults: Vec::new(),
         warnings: Vec::new(),
     };
-    let given = |name: &str| arguments.options.iter().any(|(option, _)| *option == name);
-    let sets_environments = arguments
-        .options
-        .iter()
-        .any(|(option, value)| *option == "--set" && value.trim_start().starts_with("environments"));
-    if (given("--region") || given("--upstream")) && applied.single_environment(arguments) {
-        applied.root.remove(&environment("urls"));
-    }
     for (option, setting) in PLAIN {
         applied.plain(option, setting, arguments);
     }
-    let is_alone = !is_configured && !sets_environments && !given("--region") && !given("--upstream");
-    if given("--flags") && is_alone {
-        applied.place(
-            &environment("urls"),
-            Node::text("none", &Origin::Argument("--flags".into())),
-        );
-    }
-    for (option, value) in &arguments.options {
-        match *option {
-            "--upstream" => applied.upstream(value),
-            "--set" => applied.set(value),
-            _ => {}
-        }
+    applied.amplitude(arguments);
+    applied.featbit(arguments);
+    applied.flags(arguments, is_configured);
+    for value in arguments.values("--set") {
+        applied.set(value);
     }
     (applied.faults, applied.warnings)
-}
-
-fn environment(key: &str) -> Vec<Step> {
-    vec![
-        Step::Key("environments".to_owned()),
-        Step::Index(0),
-        Step::Key(key.to_owned()),
-    ]
 }
 
 struct Applied<'a> {
@@ -116,12 +105,7 @@ impl Applied<'_> {
 
     /// Lists collect all values of an option; of others the last one counts.
     fn plain(&mut self, option: &'static str, setting: &str, arguments: &Arguments) {
-        let values: Vec<&str> = arguments
-            .options
-            .iter()
-            .filter(|(o, _)| *o == option)
-            .map(|(_, v)| v.as_str())
-            .collect();
+        let values: Vec<&str> = arguments.values(option).collect();
         let Some(last) = values.last() else { return };
         let origin = Origin::Argument(option.into());
         let Some(path) = tree::steps(setting) else { return };
@@ -134,38 +118,96 @@ impl Applied<'_> {
         self.place(&path, node);
     }
 
-    /// `--upstream` and `--region` speak of the only environment; with several it is a fault.
-    fn single_environment(&mut self, arguments: &Arguments) -> bool {
-        let count = match self.root.child("environments").map(|node| &node.value) {
-            Some(Value::List(items)) => items.len(),
-            _ => 0,
+    /// `--region` and `--upstream`: where the only Amplitude environment has its answers from.
+    fn amplitude(&mut self, arguments: &Arguments) {
+        let place = Place::of(self.root, Backend::Amplitude, false);
+        let Some(at) = self.single(place, Backend::Amplitude, &["--region", "--upstream"], arguments) else {
+            return;
         };
-        if count > 1 {
-            for option in ["--region", "--upstream"] {
-                if arguments.options.iter().any(|(o, _)| *o == option) {
-                    let what = format!("means a single environment, and {count} are configured");
-                    self.faults
-                        .push(Fault::new(&Origin::Argument(option.into()), "", what));
-                }
-            }
+        if let Some(region) = arguments.values("--region").last() {
+            self.root.remove(&setting_path(at, "urls"));
+            let origin = Origin::Argument("--region".into());
+            self.place(&setting_path(at, "region"), Node::text(region, &origin));
         }
-        count <= 1
+        if let Some(url) = arguments.values("--upstream").last() {
+            self.bases("--upstream", url, UrlForm::Amplitude, at, &BASES);
+        }
     }
 
-    fn upstream(&mut self, text: &str) {
-        let origin = Origin::Argument("--upstream".into());
-        match BaseUrl::parse(text) {
+    /// `--featbit-upstream`: the same of the only FeatBit environment.
+    fn featbit(&mut self, arguments: &Arguments) {
+        const OPTION: &str = "--featbit-upstream";
+        let is_alone = !arguments.has("--region") && !arguments.has("--upstream");
+        let place = Place::of(self.root, Backend::Featbit, is_alone);
+        let Some(at) = self.single(place, Backend::Featbit, &[OPTION], arguments) else {
+            return;
+        };
+        if let Some(url) = arguments.values(OPTION).last() {
+            self.bases(OPTION, url, UrlForm::Featbit, at, &["featbit"]);
+        }
+    }
+
+    /// The environment that `options` speak of, if one of them was given and there are not several.
+    fn single(
+        &mut self,
+        place: Place,
+        backend: Backend,
+        options: &[&'static str],
+        arguments: &Arguments,
+    ) -> Option<usize> {
+        let mut given = options.iter().filter(|option| arguments.has(option)).peekable();
+        given.peek()?;
+        match place.single(backend) {
+            Ok(at) => Some(at),
+            Err(what) => {
+                for option in given {
+                    let origin = Origin::Argument((*option).into());
+                    self.faults.push(Fault::new(&origin, "", what.clone()));
+                }
+                None
+            }
+        }
+    }
+
+    /// Sets bases of the environment at `at` to one URL, in place of all that it had.
+    fn bases(&mut self, option: &str, text: &str, form: UrlForm, at: usize, bases: &[&str]) {
+        let origin = Origin::Argument(option.into());
+        match BaseUrl::parse_as(text, form) {
             Ok((url, dropped)) => {
                 if let Some(dropped) = dropped {
                     self.warnings.push(dropped_end(&origin, "", dropped));
                 }
-                for base in BASES {
-                    let mut path = environment("urls");
-                    path.push(Step::Key(base.to_owned()));
+                self.root.remove(&setting_path(at, "urls"));
+                for base in bases {
+                    let path = setting_path(at, &format!("urls.{base}"));
                     self.place(&path, Node::text(url.to_string(), &origin));
                 }
             }
             Err(fault) => self.faults.push(fault.at(&origin, "")),
+        }
+    }
+
+    /// `--flags`: for the first environment of the file's backend, one file for each backend.
+    fn flags(&mut self, arguments: &Arguments, is_configured: bool) {
+        let is_alone = !arguments.has("--region") && !arguments.has("--upstream");
+        let sets_environments = arguments
+            .values("--set")
+            .any(|value| value.trim_start().starts_with("environments"));
+        let origin = Origin::Argument("--flags".into());
+        for file in arguments.values("--flags") {
+            let told = backend::told_of_all(self.root);
+            let only_featbit = !told.is_empty() && told.iter().all(|told| *told == Some(Backend::Featbit));
+            let backend = Backend::of_flags_file(Path::new(file)).unwrap_or(if only_featbit {
+                Backend::Featbit
+            } else {
+                Backend::Amplitude
+            });
+            let (Place::At(at) | Place::New(at) | Place::Several(_, at)) =
+                Place::of(self.root, backend, is_alone && backend == Backend::Featbit);
+            self.place(&setting_path(at, "bootstrap_file"), Node::text(file, &origin));
+            if backend == Backend::Amplitude && !is_configured && is_alone && !sets_environments {
+                self.place(&setting_path(at, "urls"), Node::text("none", &origin));
+            }
         }
     }
 

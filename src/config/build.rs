@@ -1,19 +1,16 @@
 //! The merged tree becomes a [`Config`].
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::machine::Machine;
 use super::reader::Reader;
 use super::values::LOOPBACK;
 use super::{
-    Backend, BaseUrl, Bases, Cache, Config, Drain, Environment, Evaluation, Featbit, Keys, Level, Listen,
-    Log, LogFormat, Mode, Readiness, Secret, Sync, Upstream, Urls, arguments, values,
+    Cache, Config, Drain, Featbit, Keys, Level, Listen, Log, LogFormat, Mode, Readiness, Sync, Upstream,
+    environment,
 };
-use super::{fault::Problem, settings::Kind};
 
 const DATA_PORT: u16 = 3546;
 const ADMIN_PORT: u16 = 3547;
@@ -29,7 +26,7 @@ pub(super) fn config(reader: &mut Reader<'_>, machine: &Machine, files: &[PathBu
         mode,
         workers: workers(reader, mode, machine),
         listen: listen(reader, mode),
-        environments: environments(reader),
+        environments: environment::environments(reader),
         upstream: upstream(reader),
         answer_deadline: reader.duration("answer_deadline"),
         cache: cache(reader, mode, machine),
@@ -85,141 +82,6 @@ fn listen(reader: &mut Reader<'_>, mode: Mode) -> Listen {
         max_headers: reader.size("listen.max_headers"),
         path_prefix: reader.prefix("listen.path_prefix"),
         cors_origins: reader.origins_list("listen.cors.origins"),
-    }
-}
-
-fn environments(reader: &mut Reader<'_>) -> Vec<Environment> {
-    let count = reader.items("environments").max(1);
-    (0..count).map(|at| environment(reader, at, count)).collect()
-}
-
-fn environment(reader: &mut Reader<'_>, at: usize, count: usize) -> Environment {
-    let path = |key: &str| format!("environments[{at}].{key}");
-    let backend = Backend::Amplitude;
-    reader.word(&path("backend"));
-    let name_path = path("name");
-    let name = reader.name(&name_path);
-    if name.is_none() && count > 1 && reader.origin(&name_path) == super::Origin::Default {
-        reader.fault(&name_path, "missing").expected =
-            Some("a unique name for each of several environments".to_owned());
-    }
-    let keys = deployment_keys(reader, at);
-    let learn_default = count == 1 || keys.is_empty();
-    Environment {
-        name: name.unwrap_or_else(|| {
-            if count == 1 {
-                "amplitude".to_owned()
-            } else {
-                format!("environment-{at}")
-            }
-        }),
-        backend,
-        urls: urls(reader, at).map(Bases::Amplitude),
-        learn_keys: reader
-            .switch_if_given(&path("learn_keys"))
-            .unwrap_or(learn_default),
-        evaluation: match reader.word(&path("evaluation")) {
-            "local" => Evaluation::Local,
-            "off" => Evaluation::Off,
-            _ => Evaluation::Remote,
-        },
-        bootstrap_file: reader.file(&path("bootstrap_file")),
-        keys,
-    }
-}
-
-/// The keys that were listed, or those of the file; each once.
-fn deployment_keys(reader: &mut Reader<'_>, at: usize) -> Vec<Secret> {
-    let list_path = format!("environments[{at}].deployment_keys");
-    let file_path = format!("environments[{at}].deployment_keys_file");
-    let listed = reader.keys(&list_path);
-    let file = reader.file(&file_path);
-    if listed.is_some() && file.is_some() {
-        reader.fault(&file_path, "given beside deployment_keys").expected = Some("one of the two".to_owned());
-    }
-    let from_file = file.and_then(|file| match fs::read_to_string(&file) {
-        Ok(text) => Some((text, file)),
-        Err(error) => {
-            let fault = reader.fault(&file_path, format!("cannot be read: {error}"));
-            fault.got = Some(file.display().to_string());
-            None
-        }
-    });
-    let keys = match (listed, from_file) {
-        (Some(listed), _) => listed,
-        (None, Some((text, _))) => {
-            let parsed: Result<Vec<Secret>, Problem> = arguments::split_list(&text)
-                .map(|key| values::key(Kind::Secrets, key))
-                .collect();
-            parsed.unwrap_or_else(|fault| {
-                reader.fault(&file_path, fault.what);
-                Vec::new()
-            })
-        }
-        (None, None) => Vec::new(),
-    };
-    let mut unique: Vec<Secret> = Vec::with_capacity(keys.len());
-    for key in keys {
-        if unique.contains(&key) {
-            reader.warn(&list_path, "the same deployment key twice");
-        } else {
-            unique.push(key);
-        }
-    }
-    unique
-}
-
-/// The bases: as given, else the official ones of the region; none for `urls: none`.
-fn urls(reader: &mut Reader<'_>, at: usize) -> Option<Urls> {
-    let path = |key: &str| format!("environments[{at}].{key}");
-    let is_eu = reader.word(&path("region")) == "eu";
-    if reader.word_instead_of_map(&path("urls")).is_some() {
-        return None;
-    }
-    let mut shared: Vec<Arc<BaseUrl>> = Vec::new();
-    let mut base = |key: &str, official: &str| {
-        let url = reader
-            .url(&path(&format!("urls.{key}")))
-            .unwrap_or_else(|| official_base(official));
-        if let Some(same) = shared.iter().find(|known| ***known == url) {
-            return same.clone();
-        }
-        let url = Arc::new(url);
-        shared.push(url.clone());
-        url
-    };
-    let region = |us, eu| if is_eu { eu } else { us };
-    Some(Urls {
-        eval: base(
-            "eval",
-            region("api.lab.amplitude.com", "api.lab.eu.amplitude.com"),
-        ),
-        flags: base(
-            "flags",
-            region("flag.lab.amplitude.com", "flag.lab.eu.amplitude.com"),
-        ),
-        stream: base(
-            "stream",
-            region("stream.lab.amplitude.com", "stream.lab.eu.amplitude.com"),
-        ),
-        cohort: base(
-            "cohort",
-            region("cohort-v2.lab.amplitude.com", "cohort-v2.lab.eu.amplitude.com"),
-        ),
-        management: base(
-            "management",
-            region("experiment.amplitude.com", "experiment.eu.amplitude.com"),
-        ),
-        analytics: base("analytics", region("api2.amplitude.com", "api.eu.amplitude.com")),
-    })
-}
-
-fn official_base(host: &str) -> BaseUrl {
-    BaseUrl {
-        tls: true,
-        host: host.to_owned(),
-        port: 443,
-        path: String::new(),
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::evaluate::featbit::secret::environment_of;
+
 /// Where a value came from.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Origin {
@@ -195,7 +197,7 @@ pub(crate) fn shown(value: &str) -> String {
 }
 
 /// Whether `value` is, or holds, something like a key or password: a deployment key, user-info in a URL, or
-/// a run of 24 letters and digits with both among them.
+/// a run of 24 letters and digits with both among them, or a FeatBit environment secret.
 pub(crate) fn looks_secret(value: &str) -> bool {
     let has_user_info = value.split_once("://").is_some_and(|(_, rest)| {
         rest.split(['/', '?', '#'])
@@ -207,8 +209,18 @@ pub(crate) fn looks_secret(value: &str) -> bool {
             && run.bytes().any(|b| b.is_ascii_digit())
             && run.bytes().any(|b| b.is_ascii_alphabetic())
     };
+    let is_env_secret = |run: &str| {
+        let has = |is: fn(&u8) -> bool| run.as_bytes().iter().any(is);
+        has(u8::is_ascii_digit)
+            && has(u8::is_ascii_uppercase)
+            && has(u8::is_ascii_lowercase)
+            && environment_of(run).is_some()
+    };
     has_user_info
         || has_deployment_key(value)
+        || value
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+            .any(is_env_secret)
         || value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_key_run)
 }
 
@@ -272,6 +284,14 @@ mod tests {
             ("0123456789abcdef01234567", "***".to_owned()),
             ("api.lab.amplitude.com", "api.lab.amplitude.com".to_owned()),
             ("client-side", "client-side".to_owned()),
+            (
+                "http://v3faJy3RCUO8d-EJiVdN6waR-GjfNan02Ms9c_LiTD6w/x",
+                "***".to_owned(),
+            ),
+            (
+                "the-flags-of-all-the-production-environments",
+                "the-flags-of-all-the-production-environments".to_owned(),
+            ),
         ] {
             assert_eq!(shown(value), wanted, "{value:?}");
         }

@@ -7,13 +7,14 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{self, Arguments};
+use super::environment::{key_file_setting, key_settings};
 use super::expand::expand;
 use super::fault::{Fault, Origin};
 use super::machine::Machine;
 use super::reader::Reader;
 use super::tree::{self, Node, Step, Value};
-use super::variables::{self, Variables};
-use super::{Config, build, rules, yaml};
+use super::variables::{self, Short, Variables};
+use super::{Backend, Config, backend, build, rules, yaml};
 
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/flagside/flagside.yaml";
@@ -53,7 +54,8 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
     /// Where each setting came from, by path (`environments[0].name`).
     pub origins: BTreeMap<String, Origin>,
-    /// `deployment_keys_file` of each environment that has one, by the environment's place.
+    /// The file of deployment keys or environment secrets of each environment that has one, by the
+    /// environment's place.
     pub key_files: BTreeMap<usize, PathBuf>,
 }
 
@@ -100,18 +102,23 @@ pub fn load(sources: &Sources) -> Result<Loaded, Rejected> {
     for file in &files {
         read_file(file, sources, &mut root, &mut faults, &mut warnings);
     }
-    let variables = variables::read(&sources.variables);
-    // Bare keys say nothing about where answers come from: `--flags` beside them still answers alone.
-    let is_configured = root.child("environments").is_some()
-        || variables
-            .settings
-            .iter()
-            .any(|(path, _)| tree::pattern(path).starts_with("environments"))
-        || variables.short.iter().any(|(key, _)| *key == "region");
+    let mut variables = variables::read(&sources.variables);
+    let short = std::mem::take(&mut variables.short);
     overlay(&mut root, variables, &mut faults, &mut warnings);
+    // Bare keys say nothing about where answers come from: `--flags` beside them still answers alone.
+    let is_configured = backend::told_of_all(&root)
+        .iter()
+        .any(|told| *told != Some(Backend::Featbit))
+        || short.iter().any(|short| short.key == "region");
+    let (of_featbit, of_amplitude): (Vec<Short>, Vec<Short>) = short
+        .into_iter()
+        .partition(|short| short.backend == Backend::Featbit);
+    place_short(of_amplitude, &mut root, &mut faults, &mut warnings);
     let (wrong, doubtful) = arguments::apply(&sources.arguments, &mut root, is_configured);
     faults.extend(wrong);
     warnings.extend(doubtful);
+    // Which environment is FeatBit's may be known from the options alone.
+    place_short(of_featbit, &mut root, &mut faults, &mut warnings);
 
     finish(&root, &sources.machine, &files, faults, warnings)
 }
@@ -127,7 +134,7 @@ fn finish(
     let mut reader = Reader::new(root);
     let config = build::config(&mut reader, machine, files);
     rules::check(&config, &mut reader);
-    let key_files = key_files(root, &mut reader);
+    let key_files = key_files(root, &config, &mut reader);
     faults.append(&mut reader.faults);
     warnings.append(&mut reader.warnings);
     sort(&mut warnings);
@@ -230,33 +237,44 @@ fn open_to_others(origin: &Origin, path: &str) -> Fault {
     .expected("permissions such as 0640")
 }
 
-/// Whether a file lists deployment keys itself.
+/// Whether a file lists deployment keys or environment secrets itself.
 fn holds_keys(node: &Node) -> bool {
     let Some(Value::List(environments)) = node.child("environments").map(|n| &n.value) else {
         return false;
     };
-    environments.iter().any(|e| e.child("deployment_keys").is_some())
+    let lists = ["deployment_keys", "env_secrets", "env_secret"];
+    let holds = |environment: &Node| lists.iter().any(|list| environment.child(list).is_some());
+    environments.iter().any(holds)
+}
+
+/// Puts short variables where they belong: to the only environment of their backend, unless a longer name or an
+/// option has said the same thing already.
+fn place_short(short: Vec<Short>, root: &mut Node, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
+    for Short { backend, key, node } in short {
+        let place = backend::Place::of(root, backend, false);
+        if backend == Backend::Featbit && matches!(place, backend::Place::New(_)) {
+            let remedy = "--featbit-upstream URL, or urls: {featbit: URL} in an environment";
+            let what = "no FeatBit environment is configured, ignored";
+            warnings.push(Fault::new(&node.origin, "", what).expected(remedy));
+            continue;
+        }
+        let at = match place.single(backend) {
+            Ok(at) => at,
+            Err(what) => {
+                faults.push(Fault::new(&node.origin, "", what));
+                continue;
+            }
+        };
+        let path = backend::setting_path(at, key);
+        let stronger = |found: &Node| matches!(found.origin, Origin::Variable(_) | Origin::Argument(_));
+        if !root.find(&path).is_some_and(stronger) {
+            self::place(root, &path, node, faults);
+        }
+    }
 }
 
 /// Lays the variables over the files.
 fn overlay(root: &mut Node, variables: Variables, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
-    let count = match root.child("environments").map(|n| &n.value) {
-        Some(Value::List(items)) => items.len(),
-        _ => 0,
-    };
-    for (key, node) in variables.short {
-        if count > 1 {
-            let what = format!("means a single environment, and {count} are configured");
-            faults.push(Fault::new(&node.origin, "", what));
-            continue;
-        }
-        let path = [
-            Step::Key("environments".to_owned()),
-            Step::Index(0),
-            Step::Key(key.to_owned()),
-        ];
-        place(root, &path, node, faults);
-    }
     for (path, node) in variables.settings {
         place(root, &path, node, faults);
     }
@@ -271,19 +289,19 @@ fn overlay(root: &mut Node, variables: Variables, faults: &mut Vec<Fault>, warni
 
 /// Puts a value in its place; keys from here replace keys from below, listed or from a file.
 fn place(root: &mut Node, path: &[Step], node: Node, faults: &mut Vec<Fault>) {
-    let sibling = match tree::pattern(path).as_str() {
-        "environments[].deployment_keys" => Some("deployment_keys_file"),
-        "environments[].deployment_keys_file" => Some("deployment_keys"),
-        _ => None,
-    };
-    if let (Some(sibling), Some((_, before))) = (sibling, path.split_last()) {
-        let mut other = before.to_vec();
-        other.push(Step::Key(sibling.to_owned()));
-        if root
-            .find(&other)
-            .is_some_and(|n| matches!(n.origin, Origin::File { .. }))
-        {
-            root.remove(&other);
+    let pattern = tree::pattern(path);
+    let siblings = [Backend::Amplitude, Backend::Featbit]
+        .map(|backend| key_settings(backend).collect::<Vec<_>>())
+        .into_iter()
+        .find(|keys| keys.iter().any(|key| pattern == format!("environments[].{key}")));
+    if let (Some(siblings), Some((own, before))) = (siblings, path.split_last()) {
+        for sibling in siblings {
+            let mut other = before.to_vec();
+            other.push(Step::Key(sibling.to_owned()));
+            let is_weaker = |node: &Node| matches!(node.origin, Origin::File { .. });
+            if other.last() != Some(own) && root.find(&other).is_some_and(is_weaker) {
+                root.remove(&other);
+            }
         }
     }
     if let Err(fault) = root.place(path, node) {
@@ -292,10 +310,10 @@ fn place(root: &mut Node, path: &[Step], node: Node, faults: &mut Vec<Fault>) {
 }
 
 /// The key files, with a warning for each that others can read.
-fn key_files(root: &Node, reader: &mut Reader<'_>) -> BTreeMap<usize, PathBuf> {
+fn key_files(root: &Node, config: &Config, reader: &mut Reader<'_>) -> BTreeMap<usize, PathBuf> {
     let mut files = BTreeMap::new();
-    for at in 0..reader.items("environments") {
-        let path = format!("environments[{at}].deployment_keys_file");
+    for (at, environment) in config.environments.iter().enumerate() {
+        let path = format!("environments[{at}].{}", key_file_setting(environment.backend));
         let node = tree::steps(&path).and_then(|steps| root.find(&steps));
         let Some(Node {
             value: Value::Text(file),

@@ -4,7 +4,9 @@
 //! reads the environment. Durations are [`Duration`]s, sizes are bytes, secrets print as `***`.
 
 mod arguments;
+mod backend;
 mod build;
+mod environment;
 mod expand;
 mod fault;
 mod load;
@@ -39,7 +41,7 @@ pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 pub use reference::{reference_markdown, reference_text};
 pub use schema::schema_text;
 pub(crate) use suggest::nearest;
-pub use url::BaseUrl;
+pub use url::{BaseUrl, UrlForm};
 
 /// Everything flagside was told, complete and valid.
 #[derive(Clone, Debug)]

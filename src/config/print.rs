@@ -2,16 +2,18 @@
 
 use std::fmt::{Display, Write};
 use std::path::Path;
+use std::sync::Arc;
 
+use super::environment::{key_file_setting, key_settings};
 use super::fault::Origin;
 use super::load::Loaded;
 use super::quantity::{format_duration, format_size};
 use super::rules::official_region;
-use super::{Bases, Config, Environment, Evaluation, Level, LogFormat, Mode, Urls};
+use super::{Backend, BaseUrl, Bases, Config, Environment, Evaluation, Level, LogFormat, Mode, Urls};
 
 /// Writes every setting with its effective value; loading the text gives the same configuration.
 ///
-/// Deployment keys are never written: keys of a file are named by their file, in place of listed keys there
+/// Deployment keys and environment secrets are never written: those of a file are named by their file, in place of listed ones there
 /// is a comment. With `origins`, each line says where its value came from.
 #[must_use]
 pub fn print(loaded: &Loaded, origins: bool) -> String {
@@ -110,8 +112,11 @@ fn environment(page: &mut Page<'_>, at: usize, environment: &Environment) {
         page.setting(2, &path("region"), region);
     }
     match page.loaded.key_files.get(&at) {
-        Some(file) => page.setting(2, &path("deployment_keys_file"), file_text(file)),
-        None => page.comment(2, &path("deployment_keys"), "deployment_keys: never shown"),
+        Some(file) => {
+            let setting = key_file_setting(environment.backend);
+            page.setting(2, &path(setting), file_text(file));
+        }
+        None => secrets(page, at, environment.backend),
     }
     page.setting(2, &path("learn_keys"), environment.learn_keys);
     page.setting(
@@ -126,10 +131,45 @@ fn environment(page: &mut Page<'_>, at: usize, environment: &Environment) {
     if let Some(file) = &environment.bootstrap_file {
         page.setting(2, &path("bootstrap_file"), file_text(file));
     }
-    match urls {
+    match &environment.urls {
         None => page.setting(2, &path("urls"), "none"),
-        Some(urls) => self::urls(page, at, urls),
+        Some(Bases::Amplitude(urls)) => {
+            let bases = [
+                ("eval", &urls.eval),
+                ("flags", &urls.flags),
+                ("stream", &urls.stream),
+                ("cohort", &urls.cohort),
+                ("management", &urls.management),
+                ("analytics", &urls.analytics),
+            ];
+            self::urls(page, at, &bases);
+        }
+        Some(Bases::Featbit(urls)) => {
+            let bases = [
+                ("featbit", &urls.evaluate),
+                ("featbit_stream", &urls.stream),
+                ("featbit_event", &urls.event),
+            ];
+            self::urls(page, at, &bases);
+        }
     }
+}
+
+/// A comment in place of keys that were listed.
+fn secrets(page: &mut Page<'_>, at: usize, backend: Backend) {
+    let path = |key: &str| format!("environments[{at}].{key}");
+    let is_given = |key: &&str| {
+        let origin = page.loaded.origins.get(&path(key));
+        origin.is_some_and(|origin| *origin != Origin::Default)
+    };
+    let mut settings = key_settings(backend);
+    let first = settings.next().unwrap_or_default();
+    let key = [first]
+        .into_iter()
+        .chain(settings)
+        .find(is_given)
+        .unwrap_or(first);
+    page.comment(2, &path(key), &format!("{key}: never shown"));
 }
 
 /// The region whose official hosts are in use, if all of them are of one region.
@@ -147,16 +187,9 @@ fn region(urls: &Urls) -> Option<&'static str> {
     is_uniform.then_some(if is_eu { "eu" } else { "us" })
 }
 
-fn urls(page: &mut Page<'_>, at: usize, urls: &Urls) {
+fn urls(page: &mut Page<'_>, at: usize, bases: &[(&str, &Arc<BaseUrl>)]) {
     page.section(2, "urls");
-    for (key, url) in [
-        ("eval", &urls.eval),
-        ("flags", &urls.flags),
-        ("stream", &urls.stream),
-        ("cohort", &urls.cohort),
-        ("management", &urls.management),
-        ("analytics", &urls.analytics),
-    ] {
+    for (key, url) in bases {
         page.setting(
             3,
             &format!("environments[{at}].urls.{key}"),

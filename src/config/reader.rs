@@ -115,12 +115,25 @@ impl<'a> Reader<'a> {
         self.origins.get(path).cloned().unwrap_or_default()
     }
 
-    /// Number of environments that were given.
-    pub(super) fn items(&self, path: &str) -> usize {
-        match self.root.child(path).map(|node| &node.value) {
-            Some(Value::List(items)) => items.len(),
-            _ => 0,
-        }
+    /// The tree that is read.
+    pub(super) const fn root(&self) -> &'a Node {
+        self.root
+    }
+
+    /// Whether something stands at `path`.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        tree::steps(path).is_some_and(|steps| self.root.find(&steps).is_some())
+    }
+
+    /// Whether a text stands at `path`.
+    pub(super) fn is_text(&self, path: &str) -> bool {
+        let node = tree::steps(path).and_then(|steps| self.root.find(&steps));
+        node.is_some_and(|node| matches!(node.value, Value::Text(_)))
+    }
+
+    /// Whether something is wrong at `path` or below.
+    pub(super) fn is_faulty(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| fault.path.starts_with(path))
     }
 
     /// Where a fault about `path` is to be sought: the setting itself, else the innermost given thing around it.
@@ -285,7 +298,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn url(&mut self, path: &str) -> Option<BaseUrl> {
-        let (url, dropped) = self.one(path, |_, text| BaseUrl::parse(text))?;
+        let (url, dropped) = self.one(path, |kind, text| match kind {
+            Kind::Url(form) => BaseUrl::parse_as(text, form),
+            _ => BaseUrl::parse(text),
+        })?;
         if let Some(dropped) = dropped {
             let warning = arguments::dropped_end(&self.origin(path), path, dropped);
             self.warnings.push(warning);

@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::fault::Origin;
 use super::quantity::{format_duration, format_size};
 use super::reader::Reader;
-use super::{BaseUrl, Bases, Config, Environment, Evaluation, Mode};
+use super::{Backend, BaseUrl, Bases, Config, Environment, Evaluation, Mode, Secret, environment};
+use crate::evaluate::featbit::EnvironmentId;
+use crate::evaluate::featbit::secret::environment_of;
 
 pub(super) const ENVIRONMENTS_MAX: usize = 64;
 /// Kubernetes' default `terminationGracePeriodSeconds`.
@@ -23,7 +25,10 @@ pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
     for (at, environment) in config.environments.iter().enumerate() {
         answers(environment, at, reader);
         regions(environment, at, reader);
+        flags_form(environment, at, reader);
     }
+    learning(config, reader);
+    secrets(config, reader);
     clocks(config, reader);
     memory(config, reader);
     files(config, reader);
@@ -69,33 +74,125 @@ fn environments(config: &Config, reader: &mut Reader<'_>) {
         }
         let shares = |other: &Environment| other.keys.iter().any(|k| environment.keys.contains(k));
         if let Some(first) = all[..at].iter().position(shares) {
-            let file_path = format!("environments[{at}].deployment_keys_file");
-            let from_file = reader.origin(&file_path) != Origin::Default;
-            let path = if from_file {
-                file_path
-            } else {
-                format!("environments[{at}].deployment_keys")
-            };
-            let what = format!("a deployment key that environments[{first}] has too");
+            let path = keys_path(environment.backend, at, reader);
+            let noun = key_noun(environment.backend);
+            let what = format!("{noun} that environments[{first}] has too");
             reader.fault(&path, what).expected = Some("each key in one environment".to_owned());
         }
     }
-    let learning: Vec<usize> = (0..all.len()).filter(|at| all[*at].learn_keys).collect();
-    if let [_, second, ..] = learning[..] {
-        let what = "more than one environment learns keys, so an unknown key is refused: nobody knows where it belongs";
+}
+
+/// What one key of a backend is.
+const fn key_noun(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Amplitude => "a deployment key",
+        Backend::Featbit => "an environment secret",
+    }
+}
+
+/// The setting that gave an environment its keys.
+fn keys_path(backend: Backend, at: usize, reader: &Reader<'_>) -> String {
+    let mut paths = environment::key_settings(backend).map(|key| format!("environments[{at}].{key}"));
+    let given = paths.find(|path| reader.is_given(path));
+    given.unwrap_or_else(|| format!("environments[{at}]"))
+}
+
+/// An unknown key is tried only where it can belong to one environment of the backend alone.
+fn learning(config: &Config, reader: &mut Reader<'_>) {
+    for backend in [Backend::Amplitude, Backend::Featbit] {
+        let learns = |(_, it): &(usize, &Environment)| it.backend == backend && it.learn_keys;
+        let Some((second, _)) = config.environments.iter().enumerate().filter(learns).nth(1) else {
+            continue;
+        };
+        let what = match backend {
+            Backend::Amplitude => {
+                "more than one environment learns keys, so an unknown key is refused: nobody knows where it belongs"
+            }
+            Backend::Featbit => {
+                "more than one FeatBit environment learns secrets, so an unknown secret is refused: nobody knows where it belongs"
+            }
+        };
         let warning = reader.warn(&format!("environments[{second}].learn_keys"), what);
         warning.expected = Some("learn_keys: true in one environment at most".to_owned());
     }
 }
 
+/// Secrets of one FeatBit environment are of one upstream: elsewhere they mean nothing, or something else. Nothing
+/// is said of the environment's id, for it is half of its secrets, and the half that counts.
+fn secrets(config: &Config, reader: &mut Reader<'_>) {
+    let ids = |environment: &Environment| -> Vec<EnvironmentId> {
+        let secrets = environment.keys.iter().map(Secret::expose);
+        match environment.backend {
+            Backend::Amplitude => Vec::new(),
+            Backend::Featbit => secrets.filter_map(environment_of).collect(),
+        }
+    };
+    let all: Vec<_> = config.environments.iter().map(ids).collect();
+    for (at, own) in all.iter().enumerate() {
+        let shares = |other: &Vec<EnvironmentId>| own.iter().any(|id| other.contains(id));
+        let Some(first) = all[..at].iter().position(shares) else {
+            continue;
+        };
+        let path = keys_path(Backend::Featbit, at, reader);
+        let base = |at: usize| config.environments[at].urls.as_ref()?.featbit();
+        let same = base(at).map(|urls| &urls.evaluate) == base(first).map(|urls| &urls.evaluate);
+        let what = format!("a secret of the same FeatBit environment as one of environments[{first}]");
+        if same {
+            reader.warn(&path, what)
+        } else {
+            reader.fault(&path, format!("{what}, with another upstream"))
+        }
+        .expected = Some("all secrets of a FeatBit environment in one place".to_owned());
+    }
+}
+
+/// A flags file of the other backend.
+fn flags_form(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
+    let form = environment
+        .bootstrap_file
+        .as_deref()
+        .and_then(Backend::of_flags_file);
+    let what = match (environment.backend, form) {
+        (Backend::Amplitude, Some(Backend::Featbit)) => {
+            "FeatBit's flags (a data-sync message) in an Amplitude environment"
+        }
+        (Backend::Featbit, Some(Backend::Amplitude)) => {
+            "Amplitude's flags (a list, as /sdk/v2/flags answers it) in a FeatBit environment"
+        }
+        _ => return,
+    };
+    let path = format!("environments[{at}].bootstrap_file");
+    let expected = match environment.backend {
+        Backend::Amplitude => "flags as /sdk/v2/flags answers them, or backend: featbit",
+        Backend::Featbit => "a data-sync message of FeatBit's, or backend: amplitude",
+    };
+    let fault = reader.fault(&path, what);
+    fault.got = environment
+        .bootstrap_file
+        .as_ref()
+        .map(|file| file.display().to_string());
+    fault.expected = Some(expected.to_owned());
+}
+
 /// Whether the environment can answer anything at all.
 fn answers(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
     let path = |key: &str| format!("environments[{at}].{key}");
-    if environment.urls.is_none() {
+    let urls = path("urls");
+    // What is wrong with its URLs has been told already.
+    if environment.urls.is_none() && !reader.is_faulty(&urls) {
         if environment.bootstrap_file.is_none() {
-            reader
-                .fault(&path("urls"), "no upstream and no flags: nothing could answer")
-                .expected = Some("a bootstrap_file beside urls: none".to_owned());
+            let (what, remedy) = if reader.is_text(&urls) {
+                (
+                    "no upstream and no flags: nothing could answer",
+                    "a bootstrap_file beside urls: none",
+                )
+            } else {
+                (
+                    "a FeatBit environment without upstream and without flags: nothing could answer",
+                    "urls: {featbit: http://HOST:5100}, --featbit-upstream URL, or a bootstrap_file",
+                )
+            };
+            reader.fault(&urls, what).expected = Some(remedy.to_owned());
         } else if environment.evaluation == Evaluation::Off {
             reader
                 .fault(&path("evaluation"), "off without upstream: nothing could answer")
@@ -107,7 +204,10 @@ fn answers(environment: &Environment, at: usize, reader: &mut Reader<'_>) {
     if takes_no_key {
         reader
             .warn(&path("learn_keys"), "no key may use this environment")
-            .expected = Some("deployment keys, or learn_keys: true".to_owned());
+            .expected = Some(match environment.backend {
+            Backend::Amplitude => "deployment keys, or learn_keys: true".to_owned(),
+            Backend::Featbit => "environment secrets, or learn_keys: true".to_owned(),
+        });
     }
 }
 

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::settings::{self, Kind, Preset, Setting};
+use super::url::UrlForm;
 use super::{quantity, rules};
 
 /// Text in which a variable is filled in later: what it will be is not known yet.
@@ -100,7 +101,7 @@ fn described(setting: &Setting) -> Map<String, Value> {
 /// switches as such or as text. Null counts as not given.
 fn value(kind: Kind) -> Map<String, Value> {
     into_map(match kind {
-        Kind::Duration(..) | Kind::Name | Kind::Prefix | Kind::File | Kind::Url => {
+        Kind::Duration(..) | Kind::Name | Kind::Prefix | Kind::File | Kind::Url(_) => {
             json!({ "type": ["string", "null"], "pattern": whole(&form(kind)) })
         }
         Kind::Size(min, max) | Kind::Count(min, max) => json!({
@@ -136,7 +137,7 @@ fn value(kind: Kind) -> Map<String, Value> {
                 "pattern": whole(&form(kind)),
             },
         }),
-        Kind::Origins | Kind::Parameters | Kind::Secrets => json!({
+        Kind::Origins | Kind::Parameters | Kind::Secrets | Kind::EnvSecrets => json!({
             "type": ["array", "string", "null"],
             "pattern": whole(&format!("(?:{})?", listed(&form(kind)))),
             "items": { "type": "string", "pattern": whole(&form(kind)) },
@@ -191,8 +192,12 @@ fn form(kind: Kind) -> String {
         Kind::Name => "[a-z0-9][a-z0-9_-]{0,62}".to_owned(),
         Kind::Prefix => r"/?|(?:/[^/\s]+)+".to_owned(),
         Kind::File => r"[\s\S]*\S[\s\S]*".to_owned(),
-        Kind::Url => {
-            let scheme = format!("{}[sS]?", any_case("http"));
+        Kind::Url(form) => {
+            let name = match form {
+                UrlForm::FeatbitStream => format!("(?:{}|{})", any_case("http"), any_case("ws")),
+                UrlForm::Amplitude | UrlForm::Featbit => any_case("http"),
+            };
+            let scheme = format!("{name}[sS]?");
             format!(r"{scheme}://(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::[0-9]{{1,5}})?(?:/[^\s?#]*)?")
         }
         Kind::Addresses => {
@@ -205,6 +210,7 @@ fn form(kind: Kind) -> String {
         }
         Kind::Parameters => "[^&=,\\n]+".to_owned(),
         Kind::Secrets => "[!-~]{1,512}".to_owned(),
+        Kind::EnvSecrets => "[!-~]{22}[A-Za-z0-9_+/-]{22}".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::quantity::{format_duration, format_size};
+use super::url::UrlForm;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ pub enum Kind {
     /// The path of a file.
     File,
     /// A base URL.
-    Url,
+    Url(UrlForm),
     /// Addresses to listen on.
     Addresses,
     /// Browser origins.
@@ -51,6 +52,8 @@ pub enum Kind {
     Parameters,
     /// Deployment keys.
     Secrets,
+    /// FeatBit environment secrets.
+    EnvSecrets,
 }
 
 /// What holds if nobody says anything.
@@ -68,7 +71,7 @@ impl Kind {
     /// Whether its values are secrets, which nothing may print.
     #[must_use]
     pub const fn is_secret(self) -> bool {
-        matches!(self, Self::Secrets)
+        matches!(self, Self::Secrets | Self::EnvSecrets)
     }
 
     /// What one item of a list would be; for other kinds, what the value would be.
@@ -78,6 +81,7 @@ impl Kind {
             Self::Origins => "an origin such as https://app.example.com".to_owned(),
             Self::Parameters => "the name of a query parameter".to_owned(),
             Self::Secrets => "a deployment key".to_owned(),
+            Self::EnvSecrets => "an environment secret, 44 characters as FeatBit shows it".to_owned(),
             other => other.to_string(),
         }
     }
@@ -87,7 +91,7 @@ impl Kind {
     pub const fn is_list(self) -> bool {
         matches!(
             self,
-            Self::Addresses | Self::Origins | Self::Parameters | Self::Secrets
+            Self::Addresses | Self::Origins | Self::Parameters | Self::Secrets | Self::EnvSecrets
         )
     }
 }
@@ -112,11 +116,15 @@ impl fmt::Display for Kind {
             Self::Name => f.write_str("1 to 63 of a-z, 0-9, _ and -, not _ or - first"),
             Self::Prefix => f.write_str("a path such as /flags, without slash at the end"),
             Self::File => f.write_str("the path of a file"),
-            Self::Url => f.write_str("a URL such as https://host:port/prefix"),
+            Self::Url(UrlForm::FeatbitStream) => {
+                f.write_str("a URL such as https://host:port/prefix or wss://host:port/prefix")
+            }
+            Self::Url(_) => f.write_str("a URL such as https://host:port/prefix"),
             Self::Addresses => f.write_str("a list of ADDRESS:PORT, :PORT or PORT"),
             Self::Origins => f.write_str("a list of origins such as https://app.example.com"),
             Self::Parameters => f.write_str("a list of query parameter names"),
             Self::Secrets => f.write_str("a list of deployment keys"),
+            Self::EnvSecrets => f.write_str("a list of environment secrets"),
         }
     }
 }
@@ -185,8 +193,8 @@ const fn row(path: &'static str, kind: Kind, default: Preset, doc: &'static str)
 }
 
 use Kind::{
-    Addresses, Count, Duration as Time, File, Name, Origins, Parameters, Prefix, Secrets, Share, Size,
-    Switch, Url, Word,
+    Addresses, Count, Duration as Time, EnvSecrets, File, Name, Origins, Parameters, Prefix, Secrets, Share,
+    Size, Switch, Url, Word,
 };
 use Preset::{Computed, Text, Unset};
 
@@ -219,9 +227,9 @@ pub const SETTINGS: &[Setting] = &[
     row("listen.cors.origins", Origins, Unset,
         "Browser origins that may call. Empty or *: any."),
 
-    row("environments[].name", Name, Computed("the backend's name, if it is the only environment"),
+    row("environments[].name", Name, Computed("the backend's name, if it is the backend's only environment"),
         "Unique name: a metric label and a log field."),
-    row("environments[].backend", Word(&["amplitude"]), Text("amplitude"),
+    row("environments[].backend", Word(&["amplitude", "featbit"]), Computed("featbit if a setting or the flags of the environment are FeatBit's, else amplitude"),
         "Whose protocol the environment speaks."),
     row("environments[].region", Word(REGIONS), Text("us"),
         "Amplitude's data centre: which official hosts are used where urls says nothing else."),
@@ -229,26 +237,38 @@ pub const SETTINGS: &[Setting] = &[
         "Deployment keys known from the start: their flags are loaded before the first request. Better kept in deployment_keys_file."),
     row("environments[].deployment_keys_file", File, Unset,
         "A file with deployment keys, one a line; lines that begin with # are skipped."),
+    row("environments[].env_secrets", EnvSecrets, Unset,
+        "FeatBit environment secrets known from the start: their data is loaded before the first request. Better kept in env_secret_file."),
+    row("environments[].env_secret", EnvSecrets, Unset,
+        "The same as env_secrets, where there is only one."),
+    row("environments[].env_secret_file", File, Unset,
+        "A file with environment secrets, one a line; lines that begin with # are skipped."),
     row("environments[].learn_keys", Switch, Computed("true if it is the backend's only environment or lists no key"),
         "Whether a key that no environment lists may be tried on this one. Upstream's 200 proves it."),
     row("environments[].evaluation", Word(&["remote", "local", "off"]), Text("remote"),
         "When answers are computed here: remote = when upstream fails or is late, local = always, off = never."),
     row("environments[].bootstrap_file", File, Unset,
-        "Flags to start from: JSON as /sdk/v2/flags answers it."),
+        "Flags to start from: JSON as /sdk/v2/flags answers it, for FeatBit a data-sync message."),
     row("environments[].urls", Word(&["none"]), Unset,
         "none: there is no upstream, answers come from bootstrap_file alone. Otherwise the bases below."),
-    row("environments[].urls.eval", Url, Computed("by region"),
+    row("environments[].urls.eval", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of vardata and of everything else below /v1/ and /web/."),
-    row("environments[].urls.flags", Url, Computed("by region"),
+    row("environments[].urls.flags", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of /sdk/v2/flags."),
-    row("environments[].urls.stream", Url, Computed("by region"),
+    row("environments[].urls.stream", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of /sdk/stream/."),
-    row("environments[].urls.cohort", Url, Computed("by region"),
+    row("environments[].urls.cohort", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of cohort downloads."),
-    row("environments[].urls.management", Url, Computed("by region"),
+    row("environments[].urls.management", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of the management API."),
-    row("environments[].urls.analytics", Url, Computed("by region"),
+    row("environments[].urls.analytics", Url(UrlForm::Amplitude), Computed("by region"),
         "Base of assignment events."),
+    row("environments[].urls.featbit", Url(UrlForm::Featbit), Unset,
+        "Base of FeatBit's evaluation server, such as http://featbit:5100."),
+    row("environments[].urls.featbit_stream", Url(UrlForm::FeatbitStream), Computed("urls.featbit"),
+        "Base of FeatBit's /streaming; ws:// and wss:// mean the same as http:// and https://."),
+    row("environments[].urls.featbit_event", Url(UrlForm::Featbit), Computed("urls.featbit"),
+        "Base of FeatBit's /api/public/insight/track."),
 
     row("upstream.connect_timeout", Time(ms(10), secs(60)), Text("1s"),
         "For the TCP and TLS handshakes."),
@@ -374,7 +394,7 @@ mod tests {
             ]
         );
         assert_eq!(children("upstream.circuit"), ["failures", "open_for"]);
-        assert_eq!(children("environments[].urls").len(), 6);
+        assert_eq!(children("environments[].urls").len(), 9);
         assert_eq!(children("mode"), Vec::<&str>::new());
         assert_eq!(children("up"), Vec::<&str>::new());
     }
@@ -387,7 +407,7 @@ mod tests {
             ("workers", "a whole number from 1 to 256"),
             ("sync.jitter", "a number from 0 to 0.5"),
             ("log.level", "error, warn, info, debug or trace"),
-            ("environments[].backend", "amplitude"),
+            ("environments[].backend", "amplitude or featbit"),
         ] {
             assert_eq!(setting(path).unwrap().kind.to_string(), wanted);
         }

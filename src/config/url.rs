@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::fault::Problem;
+use super::fault::{Problem, looks_secret};
 
 /// An upstream base: scheme, host, port and path prefix; no user-info, query or fragment.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -18,10 +18,40 @@ pub struct BaseUrl {
     pub path: String,
 }
 
-const FORM: &str = "http:// or https://, a host, and if need be a port and a path prefix";
+/// What a base is written for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UrlForm {
+    /// Amplitude's requests: the documents print bases with `/v1` at the end, which is dropped.
+    Amplitude,
+    /// FeatBit's requests.
+    Featbit,
+    /// FeatBit's websockets: `ws` and `wss` are read as `http` and `https`.
+    FeatbitStream,
+}
+
+impl UrlForm {
+    /// What would be right.
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Amplitude | Self::Featbit => {
+                "http:// or https://, a host, and if need be a port and a path prefix"
+            }
+            Self::FeatbitStream => {
+                "http://, https://, ws:// or wss://, a host, and if need be a port and a path prefix"
+            }
+        }
+    }
+}
+
+/// Paths that are added to FeatBit's bases: a base that ends in one is the URL of the endpoint itself.
+const FEATBIT_ENDPOINTS: [&str; 3] = [
+    "/streaming",
+    "/api/public/featureflag/evaluate",
+    "/api/public/insight/track",
+];
 
 impl BaseUrl {
-    /// Reads `http[s]://host[:port][/prefix]`.
+    /// Reads `http[s]://host[:port][/prefix]` of Amplitude's.
     ///
     /// The second value is what was dropped from the end, to be mentioned to the user: a trailing `/v1`
     /// (flagside adds the version itself), with or without a slash after it, or a slash after a prefix.
@@ -30,16 +60,31 @@ impl BaseUrl {
     ///
     /// A [`Problem`] that says what to write instead.
     pub fn parse(text: &str) -> Result<(Self, Option<&'static str>), Problem> {
+        Self::parse_as(text, UrlForm::Amplitude)
+    }
+
+    /// The same of any form; of FeatBit's only a slash after a prefix is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] that says what to write instead.
+    pub fn parse_as(text: &str, form: UrlForm) -> Result<(Self, Option<&'static str>), Problem> {
         let text = text.trim();
-        let fault = |what: &str| Problem::new(what).got(text).expected(FORM);
+        let fault = |what: &str| Problem::new(what).got(text).expected(form.expected());
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(fault("no scheme").meant(with_scheme(text)));
         };
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
+            "wss" if form == UrlForm::FeatbitStream => true,
+            "ws" if form == UrlForm::FeatbitStream => false,
             other => {
-                let meant = other.starts_with("http").then(|| format!("https://{rest}"));
+                let meant = match other {
+                    "ws" => Some(format!("http://{rest}")),
+                    _ if other.starts_with("http") || other == "wss" => Some(format!("https://{rest}")),
+                    _ => None,
+                };
                 return Err(fault("not a scheme flagside speaks").meant(meant));
             }
         };
@@ -73,8 +118,13 @@ impl BaseUrl {
                 .ok_or_else(|| fault("not a port").expected("a port from 1 to 65535"))?,
         };
         let host = checked_host(host).map_err(fault)?;
-        let (path, dropped) = trimmed(path);
-        check_path(path).map_err(fault)?;
+        let (path, dropped) = trimmed(path, form);
+        check_path(path, form).map_err(fault)?;
+        let endpoint = FEATBIT_ENDPOINTS.iter().find_map(|end| path.strip_suffix(end));
+        if let Some(prefix) = endpoint.filter(|_| form != UrlForm::Amplitude) {
+            return Err(fault("the URL of an endpoint, not of the server")
+                .meant(Some(format!("{scheme}://{authority}{prefix}"))));
+        }
         Ok((
             Self {
                 tls,
@@ -106,6 +156,9 @@ impl fmt::Display for BaseUrl {
 
 /// `text` with the scheme it probably lacks, if the result is a base URL.
 fn with_scheme(text: &str) -> Option<String> {
+    if looks_secret(text) {
+        return None;
+    }
     let local = ["localhost", "127.", "[::1]"]
         .iter()
         .any(|start| text.starts_with(start));
@@ -162,17 +215,18 @@ fn checked_host(host: &str) -> Result<String, &'static str> {
 }
 
 /// The path without the end that flagside adds itself, and the name of what was dropped.
-fn trimmed(path: &str) -> (&str, Option<&'static str>) {
+fn trimmed(path: &str, form: UrlForm) -> (&str, Option<&'static str>) {
     let without_slash = path.strip_suffix('/').unwrap_or(path);
-    match without_slash.strip_suffix("/v1") {
+    let without_version = without_slash.strip_suffix("/v1");
+    match without_version.filter(|_| form == UrlForm::Amplitude) {
         Some(prefix) => (prefix, Some("/v1")),
         None if without_slash.len() < path.len() && !without_slash.is_empty() => (without_slash, Some("/")),
         None => (without_slash, None),
     }
 }
 
-fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.ends_with("/v1") {
+fn check_path(path: &str, form: UrlForm) -> Result<(), &'static str> {
+    if path.ends_with("/v1") && form == UrlForm::Amplitude {
         return Err("the version twice at the end");
     }
     for segment in path.split('/').skip(1) {
@@ -280,8 +334,41 @@ mod tests {
         }
         assert_eq!(
             BaseUrl::parse("https://u:p@h/x").unwrap_err().to_string(),
-            format!("a user name or password in the URL (got ***); expected {FORM}; did you mean https://h/x?")
+            format!(
+                "a user name or password in the URL (got ***); expected {}; did you mean https://h/x?",
+                UrlForm::Amplitude.expected()
+            )
         );
+    }
+
+    #[test]
+    #[rustfmt::skip] // A table, one case a line.
+    fn bases_of_featbit_are_read() {
+        use UrlForm::{Featbit, FeatbitStream};
+        for (form, text, wanted, dropped) in [
+            (Featbit, "http://featbit:5100", "http://featbit:5100", None),
+            (Featbit, "http://featbit:5100/", "http://featbit:5100", None),
+            (Featbit, "https://x/api/v1", "https://x/api/v1", None),
+            (Featbit, "https://x/api/v1/", "https://x/api/v1", Some("/")),
+            (FeatbitStream, "ws://x", "http://x", None),
+            (FeatbitStream, "WSS://x:5100/p/", "https://x:5100/p", Some("/")),
+            (FeatbitStream, "https://x", "https://x", None),
+        ] {
+            let (url, note) = BaseUrl::parse_as(text, form).unwrap();
+            assert_eq!((url.to_string().as_str(), note), (wanted, dropped), "{text}");
+        }
+        let (scheme, endpoint) = ("not a scheme flagside speaks", "the URL of an endpoint, not of the server");
+        for (form, text, what, meant) in [
+            (Featbit, "ws://x/y", scheme, Some("http://x/y")),
+            (Featbit, "wss://x", scheme, Some("https://x")),
+            (FeatbitStream, "wsss://x", scheme, None),
+            (FeatbitStream, "wss://x/p/streaming", endpoint, Some("wss://x/p")),
+            (Featbit, "http://x/api/public/featureflag/evaluate/", endpoint, Some("http://x")),
+            (Featbit, "http://x//", "an empty path segment", None),
+        ] {
+            let problem = BaseUrl::parse_as(text, form).unwrap_err();
+            assert_eq!((problem.what.as_str(), problem.meant.as_deref()), (what, meant), "{text}");
+        }
     }
 
     proptest! {

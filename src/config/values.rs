@@ -5,11 +5,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::fault::Problem;
+use super::fault::{Problem, looks_secret};
 use super::quantity;
 use super::settings::Kind;
 use super::suggest::nearest;
 use super::url::is_segment;
+use crate::evaluate::featbit::secret::{SECRET_CHARS, environment_of};
 
 type Parsed<T> = Result<T, Problem>;
 
@@ -107,11 +108,7 @@ pub(super) fn word(kind: Kind, text: &str) -> Parsed<&'static str> {
     if let Some(word) = words.iter().find(|w| w.eq_ignore_ascii_case(text.trim())) {
         return Ok(word);
     }
-    let what = match text.trim().to_ascii_lowercase().as_str() {
-        "featbit" if *words == ["amplitude"] => "FeatBit is not in this version",
-        _ => "unknown word",
-    };
-    Err(fault(kind, text, what).meant(nearest(text.trim(), words.iter().copied())))
+    Err(fault(kind, text, "unknown word").meant(nearest(text.trim(), words.iter().copied())))
 }
 
 pub(super) fn name(kind: Kind, text: &str) -> Parsed<String> {
@@ -134,7 +131,7 @@ pub(super) fn name(kind: Kind, text: &str) -> Parsed<String> {
         })
         .collect();
     let mapped = mapped.trim_matches(['-', '_']);
-    let meant = (1..=63).contains(&mapped.len()).then_some(mapped);
+    let meant = ((1..=63).contains(&mapped.len()) && !looks_secret(text)).then_some(mapped);
     Err(fault(kind, text, "not a name").meant(meant))
 }
 
@@ -194,7 +191,14 @@ pub(super) fn parameter(kind: Kind, text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
+/// A deployment key, or an environment secret. What is wrong is said without anything of it.
 pub(super) fn key(kind: Kind, text: &str) -> Parsed<super::Secret> {
+    if matches!(kind, Kind::EnvSecrets) {
+        return match not_env_secret(text) {
+            None => Ok(super::Secret::new(text)),
+            Some(what) => Err(fault(kind, text, &format!("not an environment secret: {what}"))),
+        };
+    }
     if (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(super::Secret::new(text));
     }
@@ -203,6 +207,24 @@ pub(super) fn key(kind: Kind, text: &str) -> Parsed<super::Secret> {
         text,
         "not a key: empty, longer than 512, or with blanks or special characters in it",
     ))
+}
+
+/// Why `text` is no environment secret that a header can carry (FB 2.1).
+fn not_env_secret(text: &str) -> Option<String> {
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Some("blanks or special characters in it".to_owned());
+    }
+    if text.starts_with("rp-") {
+        return Some("it is the key of a relay proxy".to_owned());
+    }
+    if text.starts_with("api-") {
+        return Some("it is an access token of FeatBit's management API".to_owned());
+    }
+    if text.len() != SECRET_CHARS {
+        return Some(format!("{} characters instead of {SECRET_CHARS}", text.len()));
+    }
+    let is_secret = environment_of(text).is_some();
+    (!is_secret).then(|| "its last 22 characters name no environment".to_owned())
 }
 
 /// `ADDRESS:PORT`, `:PORT` or `PORT`; without address (or with `localhost`), the `defaults`.
@@ -294,6 +316,11 @@ mod tests {
             Some("my-env")
         );
         assert_eq!(name(Kind::Name, "").unwrap_err().meant, None);
+        let secret = name(Kind::Name, "gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w").unwrap_err();
+        assert_eq!(
+            secret.to_string(),
+            format!("not a name (got ***); expected {}", Kind::Name)
+        );
         assert_eq!(prefix(Kind::Prefix, "/a/b").unwrap(), "/a/b");
         assert_eq!(prefix(Kind::Prefix, "/").unwrap(), "");
         assert_eq!(
@@ -313,8 +340,39 @@ mod tests {
 
     #[test]
     fn a_refused_key_is_not_shown() {
-        let message = key(Kind::Secrets, "my secret").unwrap_err().to_string();
-        assert!(!message.contains("my secret"), "{message}");
+        for kind in [Kind::Secrets, Kind::EnvSecrets] {
+            let message = key(kind, "my secret").unwrap_err().to_string();
+            assert!(!message.contains("my secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn environment_secrets_are_checked() {
+        let secret = "gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w";
+        assert_eq!(key(Kind::EnvSecrets, secret).unwrap().expose(), secret);
+        let long = format!("{secret}=");
+        let unreadable = "its last 22 characters name no environment";
+        for (text, wanted) in [
+            ("", "0 characters instead of 44"),
+            (&secret[1..], "43 characters instead of 44"),
+            (&long, "45 characters instead of 44"),
+            ("gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3.", unreadable),
+            ("gpnOV3wI3kKAO9q9viC0wQAAAAAAAAAAAAAAAAAAAAAA", unreadable),
+            (
+                "gpnOV3wI3kKAO9q9viC0w WdKZrVAf2U6gAnxl4lSH3w",
+                "blanks or special characters in it",
+            ),
+            ("rp-0123456789", "it is the key of a relay proxy"),
+            (
+                "api-0123456789",
+                "it is an access token of FeatBit's management API",
+            ),
+        ] {
+            let problem = key(Kind::EnvSecrets, text).unwrap_err();
+            let expected = "an environment secret, 44 characters as FeatBit shows it";
+            let message = format!("not an environment secret: {wanted}; expected {expected}");
+            assert_eq!(problem.to_string(), message, "{text}");
+        }
     }
 
     proptest! {

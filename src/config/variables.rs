@@ -12,27 +12,37 @@ use super::fault::{Fault, Origin};
 use super::settings::{self, Kind, SETTINGS};
 use super::suggest::nearest;
 use super::tree::{self, Node, Step};
-use super::{arguments, yaml};
+use super::{Backend, arguments, yaml};
 
 const PREFIX: &str = "FLAGSIDE_";
 
-/// Short names for the settings of a single environment.
-const SHORT: [(&str, &str); 3] = [
-    ("REGION", "region"),
-    ("DEPLOYMENT_KEYS", "deployment_keys"),
-    ("DEPLOYMENT_KEYS_FILE", "deployment_keys_file"),
+/// Short names for the settings of a backend's single environment.
+const SHORT: [(&str, Backend, &str); 5] = [
+    ("REGION", Backend::Amplitude, "region"),
+    ("DEPLOYMENT_KEYS", Backend::Amplitude, "deployment_keys"),
+    ("DEPLOYMENT_KEYS_FILE", Backend::Amplitude, "deployment_keys_file"),
+    ("FEATBIT_SECRET", Backend::Featbit, "env_secrets"),
+    ("FEATBIT_SECRET_FILE", Backend::Featbit, "env_secret_file"),
 ];
 
 /// Names that later versions give a meaning to.
-const LATER: [&str; 4] = ["API_KEY", "SECRET_KEY", "MANAGEMENT_KEY", "FEATBIT_SECRET"];
+const LATER: [&str; 3] = ["API_KEY", "SECRET_KEY", "MANAGEMENT_KEY"];
+
+/// A setting of a backend's single environment, whichever that is.
+#[derive(Debug)]
+pub(super) struct Short {
+    pub(super) backend: Backend,
+    pub(super) key: &'static str,
+    pub(super) node: Node,
+}
 
 /// What the variables said.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     /// Settings, by path, ready to be placed in this order.
     pub(super) settings: Vec<(Vec<Step>, Node)>,
-    /// Settings of the single environment, whichever that is: key and value.
-    pub(super) short: Vec<(&'static str, Node)>,
+    /// Settings of a single environment.
+    pub(super) short: Vec<Short>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
     /// Files that hold secrets.
@@ -88,11 +98,11 @@ pub(super) fn read(variables: &[(OsString, OsString)]) -> Variables {
 
 impl Variables {
     fn variable(&mut self, name: &str, value: &str, origin: &Origin) {
-        if let Some((_, key)) = SHORT.iter().find(|(short, _)| *short == name) {
+        if let Some((_, backend, key)) = SHORT.into_iter().find(|(short, ..)| *short == name) {
             let path = format!("environments[].{key}");
             let kind = settings::setting(&path).map_or(Kind::File, |s| s.kind);
             match arguments::value(kind, value, origin) {
-                Ok(node) => self.short.push((key, node)),
+                Ok(node) => self.short.push(Short { backend, key, node }),
                 Err(problem) => self.faults.push(problem.at(origin, "")),
             }
             return;

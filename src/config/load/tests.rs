@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Bases, Evaluation, LogFormat, Mode, print};
+use crate::config::{Backend, Bases, Evaluation, LogFormat, Mode, print};
 
 /// Sources with the given variables and arguments, and nothing else.
 fn sources(files: &[&Path], variables: &[(&str, &str)], options: &[(&'static str, &str)]) -> Sources {
@@ -82,7 +82,7 @@ fn every_fault_is_named_with_place_and_remedy() {
         count += 1;
     }
     assert_eq!(actual, cases);
-    assert!(count >= 75, "{count}");
+    assert!(count >= 95, "{count}");
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn faults_of_variables_and_options_name_them() {
                 "[{\"name\": \"a\"}, {\"name\": \"b\", \"deployment_keys\": [\"k\"]}]",
             )],
             &[("--region", "eu")],
-            "--region: means a single environment, and 2 are configured",
+            "--region: means a single Amplitude environment, and 2 are configured",
         ),
         (
             &[("FLAGSIDE_DEPLOYMENT_KEYS", "[\"server-0123456789ab\"")],
@@ -552,6 +552,8 @@ fn variables_expand_in_files_alone() {
     );
 }
 
+mod featbit;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -564,7 +566,7 @@ proptest! {
 
     #[test]
     fn any_option_is_loaded_or_refused(value in "[a-z\\[\\]0-9.=:/@]{0,30}|\\PC{0,30}") {
-        for option in ["--mode", "--listen", "--admin-listen", "--region", "--upstream", "--flags", "--log-level", "--set"] {
+        for option in ["--mode", "--listen", "--admin-listen", "--region", "--upstream", "--featbit-upstream", "--flags", "--log-level", "--set"] {
             let _ = load(&sources(&[], &[], &[(option, &value)]));
         }
     }

@@ -8,7 +8,7 @@ fn messages(faults: &[Fault]) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-/// Every setting with a value other than its default; `{keys}` and `{flags}` are files.
+/// Every setting with a value other than its default; those in braces are files.
 const EVERYTHING: &str = r#"
 mode: shared
 workers: 3
@@ -34,6 +34,12 @@ environments:
     urls: {eval: "http://e/p", flags: "http://f", stream: "http://s:1", cohort: "http://c", management: "http://m", analytics: "http://[::1]:2"}
   - {name: second, urls: none, evaluation: remote, bootstrap_file: {flags}, learn_keys: false}
   - {name: third, region: eu, learn_keys: false, evaluation: off}
+  - name: fourth
+    backend: featbit
+    env_secret_file: {secrets}
+    urls: {featbit: "http://featbit:5100/v1", featbit_stream: "wss://stream.example/p", featbit_event: "http://events"}
+  - {name: fifth, learn_keys: false, urls: {featbit: "http://featbit:5100"}}
+  - {name: sixth, backend: featbit, learn_keys: false, bootstrap_file: {message}}
 upstream:
   connect_timeout: 900ms
   request_timeout: 3s
@@ -66,11 +72,16 @@ log: {level: trace, format: text}
 
 fn everything(dir: &Path) -> String {
     let (keys, flags) = (dir.join("keys"), dir.join("flags \"of\" é.json"));
+    let (secrets, message) = (dir.join("secrets"), dir.join("message.json"));
     fs::write(&keys, "k1\nk2\n").unwrap();
+    fs::write(&secrets, "# main\ngpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w\n").unwrap();
     fs::write(&flags, "[]").unwrap();
+    fs::write(&message, r#"{"eventType":"full","featureFlags":[]}"#).unwrap();
     let flags = format!("\"{}\"", flags.to_str().unwrap().replace('"', "\\\""));
     EVERYTHING
         .replace("{keys}", keys.to_str().unwrap())
+        .replace("{secrets}", secrets.to_str().unwrap())
+        .replace("{message}", message.to_str().unwrap())
         .replace("{flags}", &flags)
         .replace("${x}", "$${x}")
 }
@@ -79,10 +90,7 @@ fn everything(dir: &Path) -> String {
 fn printing_everything_and_reading_it_gives_the_same_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let given = load_text(&everything(dir.path())).unwrap();
-    for setting in SETTINGS
-        .iter()
-        .filter(|s| s.path != "environments[].deployment_keys")
-    {
+    for setting in SETTINGS.iter().filter(|s| !s.kind.is_secret()) {
         let is_given = given.origins.iter().any(|(path, origin)| {
             *origin != Origin::Default && tree::pattern(&tree::steps(path).unwrap()) == setting.path
         });
@@ -121,4 +129,17 @@ fn printing_says_where_values_come_from_and_no_secret() {
     );
     let again = load_text(&text).unwrap();
     assert_eq!(print(&again, false), print(&load_text(given).unwrap(), false));
+    for (setting, list) in [("env_secret", ""), ("env_secrets", "[]")] {
+        let (open, close) = list.split_at(list.len() / 2);
+        let given = format!(
+            "environments: [{{urls: {{featbit: \"http://x\"}}, {setting}: {open}gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w{close}}}]"
+        );
+        let text = print(&load_text(&given).unwrap(), true);
+        assert!(!text.contains("gpnOV3wI3k"), "{text}");
+        let comment = format!("    # {setting}: never shown");
+        assert!(
+            text.contains(&comment) && text.contains("    backend: featbit"),
+            "{text}"
+        );
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// Characters of a secret, and of each of its two halves.
-const SECRET_CHARS: usize = 44;
+/// Characters of a secret.
+pub const SECRET_CHARS: usize = 44;
+/// Characters of each of its two halves.
 const HALF_CHARS: usize = 22;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
