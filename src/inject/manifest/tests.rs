@@ -411,4 +411,19 @@ proptest! {
     fn any_text_is_edited_or_refused(text in "(apiVersion: v1\\n|kind: Pod\\n|spec: |  containers: |  - name: a\\n|\\n|[-:\\[\\]{}&*!|>'\"%@#?, ~a0\\t\\r]{1,3}){0,12}") {
         let _ = inject(&text, &template());
     }
+
+    #[test]
+    fn a_damaged_manifest_is_edited_or_refused(at in any::<[prop::sample::Index; 3]>(), new in "[-:\\[\\]{}&*!|>'\"#?, \\n\\t\\ra]{0,3}", cut in 0_usize..4) {
+        let mut text: Vec<char> = DEPLOYMENT.chars().collect();
+        for (place, index) in at.iter().enumerate() {
+            let start = index.index(text.len());
+            let end = (start + if place == 0 { cut } else { 1 }).min(text.len());
+            text.splice(start..end, new.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Ok(done) = inject(&text, &template()) {
+            let again = inject(&done.text, &template()).map_err(|problem| TestCaseError::fail(format!("{problem}\n{}", done.text)))?;
+            prop_assert_eq!(again.text, done.text);
+        }
+    }
 }
