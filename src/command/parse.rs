@@ -515,6 +515,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one table")]
     fn what_is_wrong_is_said_in_one_sentence() {
         for (line, wanted) in [
             ("chek", "unknown command chek; did you mean check?"),
