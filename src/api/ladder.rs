@@ -71,7 +71,7 @@ pub enum Landed {
 pub struct Climbed {
     /// The answer.
     pub answer: Answer,
-    /// The entry, if it was found in the store: the same request will find it again.
+    /// The entry that the same request will find again, if the memo should know.
     pub entry: Option<Arc<Stored>>,
 }
 
@@ -234,8 +234,13 @@ impl Climb {
     ) -> Result<Climbed, RequestError> {
         match landed {
             Landed::Stored { entry, kept } => {
-                // What is asked only once is not worth a place in the memo.
-                Ok(Answer::fetched(&entry, source, kept).into())
+                let answer = Answer::fetched(&entry, source, kept);
+                // What is cheap to read takes a place in the memo only when it is asked again.
+                let is_learnt = kept && !self.question.bypass && self.question.is_costly();
+                Ok(Climbed {
+                    answer,
+                    entry: Some(entry).filter(|_| is_learnt),
+                })
             }
             Landed::Relayed(relayed) => Ok(Answer::relayed(&relayed, source).into()),
             Landed::Revoked => Err(RequestError::RevokedKey),

@@ -286,6 +286,14 @@ impl Question {
     }
 }
 
+impl Question {
+    /// Whether reading it took more than splitting a query: a user in a header or a body.
+    #[must_use]
+    pub fn is_costly(&self) -> bool {
+        self.forward.method == Method::POST || self.forward.headers.contains_key(USER)
+    }
+}
+
 impl Forward {
     /// The request unchanged but for its path and headers: for what cannot be read.
     #[must_use]
