@@ -18,6 +18,9 @@ use crate::upstream::{self, Client};
 use super::Connections;
 use super::connection::{TICK, Watches};
 
+/// Large enough that the allocator takes it from the system's memory and not from a page of its own.
+const LARGE_BYTES: usize = 1 << 20;
+
 /// Pause after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
