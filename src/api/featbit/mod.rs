@@ -176,6 +176,19 @@ impl Featbit {
         }
     }
 
+    /// The same for somebody who comes anew: what upstream rejected is asked for again after a while, or a secret that
+    /// was restored would stay out of service where nobody evaluates.
+    fn claim_anew(&self, held: &Held, caller: &Caller) -> Claim {
+        let rejections = self.deployments.rejections();
+        let now = std::time::Instant::now();
+        match self.claim(held, caller) {
+            Claim::Rejected if rejections.answer(held.environment, &caller.key, now).is_none() => {
+                Claim::Unknown
+            }
+            claim => claim,
+        }
+    }
+
     /// The data for a caller, waited for if need be.
     async fn find(&self, home: &Home, caller: &Caller) -> Found {
         let Some(held) = self.held(home, caller) else {
@@ -190,7 +203,7 @@ impl Featbit {
         let (mut changes, mut learning) = (held.changes(), held.learning());
         let mut asked = false;
         loop {
-            let (claim, data) = (self.claim(&held, caller), held.data());
+            let (claim, data) = (self.claim_anew(&held, caller), held.data());
             match (claim, data) {
                 (Claim::Good, Some(data)) => return Found::Data(data),
                 (Claim::Rejected, _) => return Found::Rejected,

@@ -331,7 +331,7 @@ impl<L: Link> Follower<L> {
                 None
             }
             Err(what) => {
-                self.held.sync_failed();
+                self.failed(polled.as_ref().err());
                 if self.failed_polls.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::warn!(environment = &*self.name, key = %secret.key.hint(), "flags could not be synced: {what}");
                 }
@@ -378,6 +378,13 @@ impl<L: Link> Follower<L> {
             }
             Accepted::Superseded => Err("the secret was rejected meanwhile".to_owned()),
             Accepted::Full => Err("the table of learnt keys is full (keys.max_learnt)".to_owned()),
+        }
+    }
+
+    /// A poll brought nothing: nobody needs to wait for upstream. A rejection says nothing of other secrets.
+    fn failed(&self, error: Option<&LinkError>) {
+        if !matches!(error, Some(LinkError::Rejected { .. })) {
+            self.held.sync_failed();
         }
     }
 
@@ -494,6 +501,15 @@ impl<L: Link> Follower<L> {
         if is_new && !is_leading && self.held.synced().is_some() {
             self.prove(secret).await;
         }
+        if self.may_be_restored(secret) {
+            if self.held.synced().is_some() {
+                self.prove(secret).await;
+            } else {
+                // Only what data come of proves a secret.
+                self.poll(secret).await;
+                self.news.notify_one();
+            }
+        }
         for kind in StreamKind::ALL {
             if secret.is_asked(kind) {
                 let unknown = secret.admission(kind) == Admission::Unknown;
@@ -511,6 +527,16 @@ impl<L: Link> Follower<L> {
         }
     }
 
+    /// Whether upstream rejected it so long ago that it may be asked again.
+    fn may_be_restored(&self, secret: &Secret) -> bool {
+        let rejections = self.deployments.rejections();
+        let now = std::time::Instant::now();
+        self.standing(&secret.key) == Standing::Revoked
+            && rejections
+                .answer(self.held.environment, &secret.key, now)
+                .is_none()
+    }
+
     /// One poll with a secret that does not sync: for its standing alone.
     async fn prove(&self, secret: &Arc<Secret>) {
         let began = self.deployments.begin();
@@ -526,7 +552,7 @@ impl<L: Link> Follower<L> {
             }
             Err(error) => {
                 self.judge(secret, &error);
-                self.held.sync_failed();
+                self.failed(Some(&error));
                 tracing::debug!(environment = &*self.name, key = %secret.key.hint(), "a secret could not be proved: {error}");
             }
         }

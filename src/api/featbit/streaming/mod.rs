@@ -157,7 +157,7 @@ impl Featbit {
         let mut learning = held.learning();
         let mut asked = false;
         loop {
-            let claim = self.claim(&held, caller);
+            let claim = self.claim_anew(&held, caller);
             let admission = secret
                 .as_ref()
                 .map_or(Admission::Unknown, |secret| secret.admission(kind));
