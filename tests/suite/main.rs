@@ -26,6 +26,7 @@ mod coalescing;
 mod cors;
 mod drain;
 mod errors;
+mod featbit;
 mod featbit_streams;
 mod flags;
 mod http;

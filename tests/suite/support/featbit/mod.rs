@@ -84,6 +84,23 @@ impl FakeFeatbit {
             .set("sync.featbit_poll_interval", "1s")
     }
 
+    /// The program in front of it with the data of its environment, which `builder` gives it a secret for.
+    pub fn synced(&self, builder: Builder) -> Sidecar {
+        let sidecar = builder.start();
+        let changed = [("source", "fb_stream"), ("result", "changed")];
+        sidecar.wait_for_metric("flagside_sync_runs_total", &changed, 1.0);
+        sidecar
+    }
+
+    /// The configuration file of one environment with it as upstream and its server secret, and these lines more.
+    pub fn environment(&self, lines: &str) -> String {
+        format!(
+            "environments:\n  - name: fb\n    backend: featbit\n    urls: {{featbit: \"{}\"}}\n    env_secrets: [{}]\n{lines}",
+            self.url(),
+            self.secret("server")
+        )
+    }
+
     // What it knows.
 
     /// Its secret of a kind, `server` or `client`.
@@ -95,6 +112,23 @@ impl FakeFeatbit {
     pub fn revoke(&self, secret: &str) {
         self.shared
             .update(|state| state.revoked.insert(secret.to_owned()));
+    }
+
+    /// Takes a revocation back.
+    pub fn restore(&self, secret: &str) {
+        self.shared.update(|state| state.revoked.remove(secret));
+    }
+
+    /// Numbers its answers to evaluate requests from now on, so that each tells which request it was made for.
+    pub fn number_answers(&self) {
+        self.shared.update(|state| state.numbers = Some(0));
+    }
+
+    /// Its whole data, as a data-sync message.
+    pub fn payload(&self) -> Value {
+        let state = self.shared.lock();
+        json!({"messageType": "data-sync", "data":
+            {"eventType": "full", "featureFlags": state.flags, "segments": state.segments}})
     }
 
     /// A flag as it has it now.
@@ -158,6 +192,14 @@ impl FakeFeatbit {
             .update(|state| state.failures.push((route, failure, Some(times))));
     }
 
+    /// Sends the answers that [`Failure::Hold`] holds back, and ends that failure.
+    pub fn release(&self) {
+        let is_hold = |failure: &Failure| matches!(failure, Failure::Hold);
+        self.shared
+            .update(|state| state.failures.retain(|(_, failure, _)| !is_hold(failure)));
+        self.shared.released.send_modify(|count| *count += 1);
+    }
+
     /// Closes its listener and every connection: the port refuses.
     pub fn go_down(&self) {
         self.shared.door.send_replace(false);
@@ -185,6 +227,11 @@ impl FakeFeatbit {
         let state = self.shared.lock();
         let of_route = |request: &&Recorded| route.covers(request.route());
         state.requests.iter().filter(of_route).cloned().collect()
+    }
+
+    /// How many requests of a route there were.
+    pub fn count(&self, route: Route) -> usize {
+        self.requests(route).len()
     }
 
     /// Waits until there were at least `count` requests of a route, and returns them.

@@ -105,12 +105,25 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Result<A
         body: body.to_vec(),
     };
     let route = recorded.route();
+    let mut released = shared.released.subscribe();
     let failure = shared.update(|state| {
         state.requests.push(recorded.clone());
         state.failure(route)
     });
     let mut answer = match failure {
         Some(Failure::Hang) => pending().await,
+        Some(Failure::Hold) => {
+            let answer = proper(&recorded, &shared);
+            released.changed().await.map_err(|_| Cut)?;
+            answer
+        }
+        Some(Failure::Says(status, content_type, body)) => {
+            let mut answer = json_answer(body);
+            *answer.status_mut() = StatusCode::from_u16(status).expect("tests know their statuses");
+            let content_type = HeaderValue::from_static(content_type);
+            answer.headers_mut().insert(CONTENT_TYPE, content_type);
+            answer
+        }
         Some(Failure::Reset) => return Err(Cut),
         Some(Failure::Status(status)) => bare(status),
         Some(Failure::Throttle(seconds)) => {
@@ -163,6 +176,11 @@ fn proper(request: &Recorded, shared: &Shared) -> Answer {
     let data = shared.lock().data(secret::environment_of(secret));
     let since = || request.parameter("timestamp").unwrap_or("0").parse().ok();
     match request.route() {
+        Route::Evaluate if shared.lock().numbers.is_some() => json_answer(shared.update(|state| {
+            let number = state.numbers.map_or(1, |last| last + 1);
+            state.numbers = Some(number);
+            json!([{"key": "number", "variation": {"value": number.to_string()}}]).to_string()
+        })),
         Route::Evaluate => match Question::parse(&request.body) {
             Ok(question) => {
                 let mut out = Vec::new();
@@ -226,7 +244,7 @@ fn open(
         let _open = Open::new(&shared);
         tokio::select! {
             _ = stream(socket, &request, &shared, pushed, closed) => {}
-            _ = door.changed() => {}
+            _ = door.wait_for(|is_open| !*is_open) => {}
         }
     });
     answer

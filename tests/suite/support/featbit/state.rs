@@ -45,6 +45,10 @@ pub enum Failure {
     Throttle(u64),
     /// It gets no answer.
     Hang,
+    /// The answer is made at once and sent when the test calls `release`.
+    Hold,
+    /// This status with a body of this content type.
+    Says(u16, &'static str, &'static str),
     /// Its connection is closed without an answer.
     Reset,
     /// 200 with a body that is none.
@@ -106,6 +110,8 @@ pub struct State {
     pub insights: Vec<Value>,
     pub failures: Vec<(Route, Failure, Option<usize>)>,
     pub ahead_seconds: i64,
+    /// Evaluate answers are not evaluated but numbered.
+    pub numbers: Option<u32>,
     pub is_listening: bool,
     /// Streams open now.
     pub streams: usize,
@@ -130,6 +136,7 @@ impl State {
             insights: Vec::new(),
             failures: Vec::new(),
             ahead_seconds: 0,
+            numbers: None,
             is_listening: false,
             streams: 0,
             n_updates: 0,
@@ -211,6 +218,8 @@ pub struct Shared {
     pub pushed: broadcast::Sender<Vec<Value>>,
     /// The code to close streams with.
     pub closed: broadcast::Sender<u16>,
+    /// Counts the times that held answers were released.
+    pub released: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Shared {
@@ -227,6 +236,7 @@ impl Shared {
             door: watch::Sender::new(true),
             pushed: broadcast::Sender::new(64),
             closed: broadcast::Sender::new(16),
+            released: watch::Sender::new(0),
         }
     }
 
