@@ -100,8 +100,9 @@ it happens. Everything stays on loopback and ends by itself.
 Usage: flagside demo [OPTIONS]
 
 Options:
-      --keep  leave upstream and proxy running and print curl lines to try
-  -h, --help  this text
+      --engine NAME  amplitude or featbit: whose protocol and flags [amplitude]
+      --keep         leave upstream and proxy running; print curl lines to try
+  -h, --help         this text
 ";
 
 const EVALUATE: &str = "\

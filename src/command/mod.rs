@@ -53,7 +53,7 @@ fn execute(command: Command) -> ExitCode {
         },
         Command::Check { arguments, online } => check::run(arguments, online),
         Command::PrintConfig { arguments, origin } => print_config::run(arguments, origin),
-        Command::Demo { keep } => demo::run(keep),
+        Command::Demo { engine, keep } => demo::run(engine, keep),
         Command::Evaluate(options) => evaluate::run(
             &options,
             io::stdin().lock(),

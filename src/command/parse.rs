@@ -16,7 +16,7 @@ pub(super) enum Command {
     Run { arguments: Arguments, dry_run: bool },
     Check { arguments: Arguments, online: bool },
     PrintConfig { arguments: Arguments, origin: bool },
-    Demo { keep: bool },
+    Demo { engine: Engine, keep: bool },
     Evaluate(Options),
     Inject(Box<inject::Options>),
     Injector(Box<injector::Options>),
@@ -241,15 +241,16 @@ fn configured(topic: Topic, parser: &mut Parser) -> Parsed<Command> {
 }
 
 fn demo(parser: &mut Parser) -> Parsed<Command> {
-    let mut keep = false;
+    let (mut chosen, mut keep) = (Engine::Amplitude, false);
     while let Some(item) = next(parser)? {
         match &item {
             Item::Option(name) if name == "--help" || name == "-h" => return Ok(Command::Help(Topic::Demo)),
+            Item::Option(name) if name == "--engine" => chosen = engine(&value(parser, name)?)?,
             Item::Option(name) if name == "--keep" => keep = true,
-            _ => return Err(unexpected(&item, "demo", &["--keep", "--help"])),
+            _ => return Err(unexpected(&item, "demo", &["--engine", "--keep", "--help"])),
         }
     }
-    Ok(Command::Demo { keep })
+    Ok(Command::Demo { engine: chosen, keep })
 }
 
 fn evaluate(parser: &mut Parser) -> Parsed<Command> {
@@ -436,8 +437,18 @@ mod tests {
             run("print-config --origin"),
             Ok(Command::PrintConfig { origin: true, .. })
         ));
-        assert!(matches!(run("demo --keep"), Ok(Command::Demo { keep: true })));
-        assert!(matches!(run("demo"), Ok(Command::Demo { keep: false })));
+        for (line, chosen, kept) in [
+            ("demo", Engine::Amplitude, false),
+            ("demo --keep", Engine::Amplitude, true),
+            ("demo --engine featbit", Engine::FeatBit, false),
+            ("demo --keep --engine=amplitude", Engine::Amplitude, true),
+        ] {
+            let parsed = run(line);
+            assert!(
+                matches!(parsed, Ok(Command::Demo { engine, keep }) if engine == chosen && keep == kept),
+                "{line}: {parsed:?}"
+            );
+        }
         assert!(matches!(run("version"), Ok(Command::Version)));
         assert!(matches!(run("schema"), Ok(Command::Schema)));
         assert!(matches!(run("sleep 5"), Ok(Command::Sleep(Duration { .. }))));

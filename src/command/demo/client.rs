@@ -6,8 +6,9 @@ use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::key::base64;
 use crate::metrics::Source;
+
+use super::vendor::Vendor;
 
 /// For connecting, and for each read: longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,21 +16,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A user of the application.
 #[derive(Clone, Debug)]
 pub(super) struct Person {
-    id: String,
-    platform: &'static str,
-    version: &'static str,
-    plan: &'static str,
+    pub(super) id: String,
+    pub(super) platform: &'static str,
+    pub(super) version: &'static str,
+    pub(super) plan: &'static str,
 }
 
 /// How a request says the same thing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Spelling {
-    /// GET, the user in a header, standard base64 with padding: Go, JVM, PHP.
-    Padded,
-    /// GET, the user in a header, URL-safe base64 without padding: Node, JavaScript, iOS.
-    Unpadded,
-    /// POST, the user in the body, members in another order: Python, Ruby.
-    Body,
+    /// As one SDK does.
+    Usual,
+    /// Members in another order.
+    Permuted,
+    /// With as little as possible.
+    Compact,
 }
 
 /// What came back.
@@ -48,6 +49,10 @@ pub(super) struct Answer {
 /// One client with one connection, kept between requests.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Whose questions it asks.
+    vendor: &'static dyn Vendor,
+    /// The key that it shows.
+    pub(super) key: &'static str,
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
 }
@@ -71,69 +76,14 @@ impl Person {
         let plan = ["free", "pro", "free", "business", "free"][n % 5];
         Self::named(&format!("user-{n:03}"), platform, version, plan)
     }
-
-    /// The user object.
-    pub(super) fn json(&self) -> String {
-        let Self {
-            id,
-            platform,
-            version,
-            plan,
-        } = self;
-        format!(
-            r#"{{"user_id":"{id}","platform":"{platform}","version":"{version}","user_properties":{{"plan":"{plan}"}}}}"#
-        )
-    }
-
-    /// The same object, spelled as differently as JSON permits.
-    fn json_permuted(&self) -> String {
-        let Self {
-            id,
-            platform,
-            version,
-            plan,
-        } = self;
-        format!(
-            r#"{{ "user_properties": {{ "plan": "{plan}" }}, "version": "{version}", "platform": "{platform}", "user_id": "{id}" }}"#
-        )
-    }
-
-    fn request(&self, spelling: Spelling, key: &str) -> String {
-        let head = format!("Host: flagside\r\nAuthorization: Api-Key {key}\r\n");
-        match spelling {
-            Spelling::Padded | Spelling::Unpadded => {
-                let user = base64::encode(self.json().as_bytes());
-                let user = if spelling == Spelling::Padded {
-                    padded(&user)
-                } else {
-                    user
-                };
-                format!("GET /sdk/v2/vardata?v=0 HTTP/1.1\r\n{head}X-Amp-Exp-User: {user}\r\n\r\n")
-            }
-            Spelling::Body => {
-                let user = self.json_permuted();
-                format!(
-                    "POST /sdk/v2/vardata?v=0 HTTP/1.1\r\n{head}Content-Type: application/json;charset=utf-8\r\nContent-Length: {}\r\n\r\n{user}",
-                    user.len()
-                )
-            }
-        }
-    }
-}
-
-/// URL-safe base64 in the standard alphabet, padded.
-fn padded(text: &str) -> String {
-    let mut text = text.replace('-', "+").replace('_', "/");
-    while !text.len().is_multiple_of(4) {
-        text.push('=');
-    }
-    text
 }
 
 impl Client {
     /// Connects to the proxy.
-    pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub(super) fn connect(address: SocketAddr, vendor: &'static dyn Vendor) -> io::Result<Self> {
         let mut client = Self {
+            vendor,
+            key: vendor.key(),
             address,
             connection: None,
         };
@@ -152,12 +102,12 @@ impl Client {
     ///
     /// # Errors
     /// When there is no answer, or none that can be read.
-    pub(super) fn ask(&mut self, person: &Person, spelling: Spelling, key: &str) -> io::Result<Answer> {
+    pub(super) fn ask(&mut self, person: &Person, spelling: Spelling) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.open()?,
         };
-        let request = person.request(spelling, key);
+        let request = self.vendor.request(person, spelling, self.key);
         let began = Instant::now();
         connection.get_mut().write_all(request.as_bytes())?;
         let head = Head::read(&mut connection)?;
@@ -184,21 +134,19 @@ pub(super) fn ask_together(
     address: SocketAddr,
     people: &[Person],
     clients: usize,
-    key: &str,
+    vendor: &'static dyn Vendor,
 ) -> io::Result<Vec<Answer>> {
     // Connected beforehand, so that all ask at the same time.
     let shares = people.chunks(people.len().div_ceil(clients).max(1));
     let shares: Vec<(Client, &[Person])> = shares
-        .map(|share| Ok((Client::connect(address)?, share)))
+        .map(|share| Ok((Client::connect(address, vendor)?, share)))
         .collect::<io::Result<_>>()?;
     std::thread::scope(|scope| {
         let asking: Vec<_> = shares
             .into_iter()
             .map(|(mut client, share)| {
                 std::thread::Builder::new().spawn_scoped(scope, move || {
-                    let answers = share
-                        .iter()
-                        .map(|person| client.ask(person, Spelling::Unpadded, key));
+                    let answers = share.iter().map(|person| client.ask(person, Spelling::Compact));
                     answers.collect::<io::Result<Vec<Answer>>>()
                 })
             })
@@ -323,20 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn spellings_differ_and_mean_the_same() {
-        let ada = Person::named("ada", "Web", "4.1.9", "free");
-        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-        assert_ne!(ada.json(), ada.json_permuted());
-        assert_eq!(parse(&ada.json()), parse(&ada.json_permuted()));
-        let [one, other] = [Spelling::Padded, Spelling::Unpadded].map(|spelling| ada.request(spelling, "k"));
-        assert_ne!(one, other);
-        assert_eq!(base64::decode(padded("-_8").as_bytes()), base64::decode(b"-_8"));
-        assert_eq!(padded("-_8"), "+/8=");
-    }
-
-    #[test]
     fn many_users_differ() {
-        let users: std::collections::HashSet<String> = (0..500).map(|n| Person::nth(n).json()).collect();
+        let users: std::collections::HashSet<String> = (0..500).map(|n| Person::nth(n).id).collect();
         assert_eq!(users.len(), 500);
     }
 }

@@ -1,16 +1,18 @@
 //! `flagside demo`: a self-contained tour on loopback.
 //!
-//! A built-in `upstream` with example `flags`, the real proxy in front of it, and a `story` that an
+//! A built-in `upstream` with example flags of one `vendor`, the real proxy in front of it, and a `story` that an
 //! application lives through: misses, hits, a flag change, an outage, the recovery. It reads no configuration,
 //! writes no file, talks to nobody but itself, and holds itself to what it tells: if a step turns out otherwise
 //! it says so and the exit code is 1.
 
+mod amplitude;
 mod client;
-mod flags;
+mod featbit;
 mod screen;
 mod story;
 mod teller;
 mod upstream;
+mod vendor;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,12 +23,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::command::evaluate::Engine;
 use crate::config::{self, Arguments, Config, Machine, Sources};
 use crate::run::Running;
 
 use screen::{Screen, Tone};
 use teller::Teller;
-use upstream::{KEY, LATENCY, Upstream};
+use upstream::{LATENCY, Upstream};
+use vendor::Vendor;
 
 /// How long answers are fresh here: short, so that the tour need not wait long for one to grow old.
 const FRESH_FOR: Duration = Duration::from_secs(3);
@@ -34,24 +38,20 @@ const FRESH_FOR: Duration = Duration::from_secs(3);
 const ANSWER_DEADLINE: Duration = Duration::from_millis(400);
 
 /// What the tour sets: everything is loopback, everything is quick.
-const OPTIONS: [(&str, &str); 7] = [
+const OPTIONS: [(&str, &str); 6] = [
     ("--listen", "127.0.0.1:0"),
     ("--admin-listen", "127.0.0.1:0"),
     ("--set", "cache.fresh_for=3s"),
-    ("--set", "sync.flags_interval=1s"),
     ("--set", "upstream.request_timeout=800ms"),
     ("--set", "upstream.total_deadline=2s"),
     ("--set", "upstream.circuit.open_for=1s"),
 ];
 
-/// Where the example flags are in a source tree.
-const FLAGS_FILE: &str = "src/command/demo/flags.json";
-
-/// Runs the tour; with `keep`, everything stays up at its end until a signal comes.
+/// Runs the tour of a vendor; with `keep`, everything stays up at its end until a signal comes.
 #[must_use]
-pub fn run(keep: bool) -> ExitCode {
+pub fn run(engine: Engine, keep: bool) -> ExitCode {
     let mut screen = Screen::new(io::stdout(), screen::wants_colours());
-    match tour(&mut screen, keep) {
+    match tour(&mut screen, engine, keep) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(problem) => {
@@ -62,9 +62,9 @@ pub fn run(keep: bool) -> ExitCode {
 }
 
 /// The tour. Says how many claims did not come true.
-fn tour(screen: &mut Screen<impl Write>, keep: bool) -> Result<u32, String> {
-    let upstream =
-        Upstream::start().map_err(|error| format!("the built-in upstream cannot start: {error}"))?;
+fn tour(screen: &mut Screen<impl Write>, engine: Engine, keep: bool) -> Result<u32, String> {
+    let upstream = Upstream::start(vendor::of(engine))
+        .map_err(|error| format!("the built-in upstream cannot start: {error}"))?;
     let config = config(&upstream)?;
     let running =
         Running::start(config, Arc::default()).map_err(|error| format!("the proxy cannot start: {error}"))?;
@@ -83,7 +83,7 @@ fn tour(screen: &mut Screen<impl Write>, keep: bool) -> Result<u32, String> {
         invite(screen, &upstream, data, admin);
         wait_for_signal().map_err(|error| format!("no signals can be received: {error}"))?;
     } else {
-        next(screen);
+        next(screen, upstream.vendor);
     }
     let _ = running.stop();
     Ok(contradictions)
@@ -98,7 +98,8 @@ fn introduce(screen: &mut Screen<impl Write>, upstream: &Upstream, data: SocketA
     screen.line("");
     screen.line(&format!("    upstream   http://{}", upstream.address));
     screen.say(&format!(
-        "           built in: Amplitude's protocol, {} example flags, {} ms away",
+        "           built in: {}'s protocol, {} example flags, {} ms away",
+        upstream.vendor.product(),
         upstream.flags(),
         LATENCY.as_millis()
     ));
@@ -114,7 +115,14 @@ fn config(upstream: &Upstream) -> Result<Config, String> {
         .iter()
         .map(|&(option, value)| (option, value.to_owned()))
         .collect();
-    options.push(("--upstream", format!("http://{}", upstream.address)));
+    let vendor = upstream.vendor;
+    options.push((vendor.option(), format!("http://{}", upstream.address)));
+    options.extend(
+        vendor
+            .settings()
+            .iter()
+            .map(|setting| ("--set", (*setting).to_owned())),
+    );
     let sources = Sources {
         arguments: Arguments {
             files: Vec::new(),
@@ -141,23 +149,21 @@ fn program() -> String {
 }
 
 /// Where to go from here.
-fn next(screen: &mut Screen<impl Write>) {
+fn next(screen: &mut Screen<impl Write>, vendor: &dyn Vendor) {
     let program = program();
-    let flags = if Path::new(FLAGS_FILE).exists() {
-        FLAGS_FILE
+    let flags = if Path::new(vendor.flags_file()).exists() {
+        vendor.flags_file()
     } else {
         "FLAGS.json"
     };
     screen.toned(Tone::Bold, "Next");
     screen.say("Run it next to your service, and point the SDK's server URL at it:");
-    screen.line(&format!(
-        "      {program} --region us          # then http://127.0.0.1:3546"
-    ));
+    screen.line(&format!("      {program} {}", vendor.run_arguments()));
     screen.say("Ask why a user gets a variant:");
     screen.line(&format!("      {program} evaluate --explain --user-id ada \\"));
     screen.line(&format!("        --flags {flags}"));
     screen.say("Keep upstream and proxy of this tour running, to try them with curl:");
-    screen.line(&format!("      {program} demo --keep"));
+    screen.line(&format!("      {program} {} --keep", vendor.demo_arguments()));
     screen.say("README.md has the rest: configuration, Kubernetes, operations.");
 }
 
@@ -168,10 +174,7 @@ fn invite(screen: &mut Screen<impl Write>, upstream: &Upstream, data: SocketAddr
     for (what, commands) in [
         (
             "A question; the answer's Cache-Status says where it came from:",
-            vec![
-                format!("curl -i 'http://{data}/v1/vardata?user_id=eve' \\"),
-                format!("  -H 'Authorization: Api-Key {KEY}'"),
-            ],
+            upstream.vendor.curl(data),
         ),
         (
             "The cloud: take it away, change a flag, bring it back (also: fail):",
@@ -215,23 +218,20 @@ mod tests {
 
     #[test]
     fn the_settings_of_the_tour_are_what_it_says() {
-        let upstream = Upstream::start().unwrap();
-        let config = config(&upstream).unwrap();
-        assert_eq!(config.cache.fresh_for, FRESH_FOR);
-        assert_eq!(config.answer_deadline, ANSWER_DEADLINE);
-        assert!(
-            config
-                .listen
-                .data
-                .iter()
-                .chain(&config.listen.admin)
-                .all(|address| address.ip().is_loopback())
-        );
+        for engine in Engine::ALL {
+            let upstream = Upstream::start(vendor::of(engine)).unwrap();
+            let config = config(&upstream).unwrap();
+            assert_eq!(config.cache.fresh_for, FRESH_FOR);
+            assert_eq!(config.answer_deadline, ANSWER_DEADLINE);
+            assert_eq!(config.environments.len(), 1, "{engine:?}");
+            let mut addresses = config.listen.data.iter().chain(&config.listen.admin);
+            assert!(addresses.all(|address| address.ip().is_loopback()));
+        }
     }
 
     #[test]
     fn a_claim_that_does_not_come_true_is_shown_and_counted() {
-        let upstream = Upstream::start().unwrap();
+        let upstream = Upstream::start(vendor::of(Engine::Amplitude)).unwrap();
         let running = Running::start(config(&upstream).unwrap(), Arc::default()).unwrap();
         let mut shown = Vec::new();
         let mut screen = Screen::new(&mut shown, false);

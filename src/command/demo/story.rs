@@ -5,15 +5,13 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use crate::key::DeploymentKey;
 use crate::metrics::Source;
 use crate::upstream::BreakerState;
 
 use super::client::{Answer, Person, Spelling};
-use super::flags::{CHANGING, variants};
 use super::screen::{Row, Tone, duration};
 use super::teller::{PATIENCE, SOURCES, Teller, same_json, wait_until};
-use super::upstream::{KEY, Mood};
+use super::upstream::Mood;
 use super::{ANSWER_DEADLINE, FRESH_FOR};
 
 /// How often the same question is repeated to show how long a hit takes.
@@ -54,7 +52,7 @@ impl<W: Write> Teller<'_, W> {
 
     fn first_question(&mut self, ada: &Person) -> io::Result<Answer> {
         self.screen.step(1, "A first question");
-        let (answer, asked) = self.ask("Ada asks for her flags", ada, Spelling::Padded)?;
+        let (answer, asked) = self.ask("Ada asks for her flags", ada, Spelling::Usual)?;
         self.claim(
             answer.source == Source::Miss && asked == 1,
             "upstream is asked once",
@@ -62,13 +60,18 @@ impl<W: Write> Teller<'_, W> {
         self.claim(self.is_verdict(ada, &answer), "the answer is upstream's");
         self.screen
             .say("Upstream answered. flagside passed it on byte for byte and keeps it:");
-        self.screen.say(&variants(&answer.body).join(" "));
+        self.list_variants(&answer);
         Ok(answer)
+    }
+
+    fn list_variants(&mut self, answer: &Answer) {
+        let variants = self.upstream.vendor.variants(&answer.body);
+        self.screen.say(&variants.join(" "));
     }
 
     fn same_question(&mut self, ada: &Person, first: &Answer) -> io::Result<()> {
         self.screen.step(2, "The same question again");
-        let (answer, asked) = self.ask("Ada asks again", ada, Spelling::Padded)?;
+        let (answer, asked) = self.ask("Ada asks again", ada, Spelling::Usual)?;
         let is_hit = |answer: &Answer| answer.source == Source::Hit && answer.body == first.body;
         self.claim(
             is_hit(&answer) && asked == 0,
@@ -81,7 +84,7 @@ impl<W: Write> Teller<'_, W> {
         // On a slow machine fewer: the answer must stay fresh meanwhile.
         while times.len() < REPEATS && began.elapsed() < FRESH_FOR / 4 {
             // Not counted: they would make the summary look better than an application's day.
-            let answer = self.client.ask(ada, Spelling::Padded, KEY)?;
+            let answer = self.client.ask(ada, Spelling::Usual)?;
             hits += usize::from(is_hit(&answer));
             times.push(answer.took);
         }
@@ -106,10 +109,7 @@ impl<W: Write> Teller<'_, W> {
 
     fn other_spellings(&mut self, ada: &Person, first: &Answer) -> io::Result<()> {
         self.screen.step(3, "The same question as other SDKs spell it");
-        for (what, spelling) in [
-            ("POST, members in another order", Spelling::Body),
-            ("GET, base64 without padding", Spelling::Unpadded),
-        ] {
+        for (what, spelling) in self.upstream.vendor.spellings() {
             let (answer, asked) = self.ask(what, ada, spelling)?;
             let same = answer.source == Source::Hit && asked == 0 && answer.body == first.body;
             self.claim(same, "another spelling finds the same stored answer");
@@ -122,7 +122,7 @@ impl<W: Write> Teller<'_, W> {
     fn other_user(&mut self, first: &Answer) -> io::Result<()> {
         self.screen.step(4, "Another user");
         let ben = Person::named("ben", "iOS", "5.0.1", "pro");
-        let (answer, asked) = self.ask("Ben asks for his flags", &ben, Spelling::Padded)?;
+        let (answer, asked) = self.ask("Ben asks for his flags", &ben, Spelling::Usual)?;
         self.claim(
             answer.source == Source::Miss && asked == 1,
             "another user is another question",
@@ -133,7 +133,7 @@ impl<W: Write> Teller<'_, W> {
         );
         self.screen
             .say("Another question, so upstream is asked: answers of users never mix.");
-        self.screen.say(&variants(&answer.body).join(" "));
+        self.list_variants(&answer);
         Ok(())
     }
 
@@ -153,18 +153,15 @@ impl<W: Write> Teller<'_, W> {
 
     fn flag_change(&mut self, ada: &Person, first: &Answer) -> io::Result<Answer> {
         self.screen.step(6, "A flag changes upstream");
-        let key = DeploymentKey::new(KEY.as_bytes());
-        let proxy = self.proxy;
-        let deployment = || proxy.deployments.get(0, key.as_ref()?);
+        let (proxy, vendor) = (self.proxy, self.upstream.vendor);
         // Only a change of flags that were known is a change.
-        let synced = || deployment().is_some_and(|deployment| deployment.flags().evaluation().is_some());
+        let synced = || vendor.revision(proxy).is_some();
         self.claim(wait_until(synced).is_some(), "flagside has fetched the flags");
-        let epoch = || deployment().map(|deployment| deployment.epoch());
-        let before = epoch();
+        let before = vendor.revision(proxy);
         let done = self.upstream.change_flag()?;
         self.screen.say(&format!("{done}."));
-        self.notice("flagside has noticed", || epoch() != before);
-        let (answer, asked) = self.ask("Ada asks again", ada, Spelling::Padded)?;
+        self.notice("flagside has noticed", || vendor.revision(proxy) != before);
+        let (answer, asked) = self.ask("Ada asks again", ada, Spelling::Usual)?;
         self.claim(
             answer.source == Source::Miss && asked == 1,
             "the answer of the old flags is not used",
@@ -174,9 +171,8 @@ impl<W: Write> Teller<'_, W> {
             "Ada gets the new answer",
         );
         let shown = |answer: &Answer| {
-            variants(&answer.body)
-                .into_iter()
-                .find(|variant| variant.starts_with(CHANGING))
+            let mut variants = vendor.variants(&answer.body).into_iter();
+            variants.find(|variant| variant.starts_with(vendor.changing()))
         };
         let [was, is] = [first, &answer].map(|answer| shown(answer).unwrap_or_default());
         self.screen
@@ -188,7 +184,7 @@ impl<W: Write> Teller<'_, W> {
         self.screen
             .step(7, "Upstream hangs: it takes requests and never answers");
         self.upstream.behave(Mood::Hangs);
-        let (first, _) = self.ask("Dora, never seen before", dora, Spelling::Padded)?;
+        let (first, _) = self.ask("Dora, never seen before", dora, Spelling::Usual)?;
         self.claim(
             first.source == Source::Local,
             "a user never seen before is evaluated here",
@@ -209,7 +205,7 @@ impl<W: Write> Teller<'_, W> {
         let opened = wait_until(|| breaker() != Some(BreakerState::Closed));
         self.noticed("the circuit breaker has opened", opened);
         let emil = Person::named("emil", "iOS", "4.10.2", "free");
-        let (at_once, _) = self.ask("Emil, never seen before", &emil, Spelling::Padded)?;
+        let (at_once, _) = self.ask("Emil, never seen before", &emil, Spelling::Usual)?;
         let quick = at_once.source == Source::Local && at_once.took < ANSWER_DEADLINE;
         self.claim(quick, "with the breaker open nobody waits");
         let everybody = people
@@ -235,7 +231,7 @@ impl<W: Write> Teller<'_, W> {
     fn known_user(&mut self, ada: &Person, newest: &Answer, stored_by: Instant) -> io::Result<()> {
         let old = || stored_by.elapsed() > FRESH_FOR;
         self.claim(wait_until(old).is_some(), "a stored answer grows old");
-        let (known, _) = self.ask("Ada, whose answer is no longer fresh", ada, Spelling::Padded)?;
+        let (known, _) = self.ask("Ada, whose answer is no longer fresh", ada, Spelling::Usual)?;
         let stored = matches!(known.source, Source::Stale | Source::StaleError) && known.body == newest.body;
         self.claim(stored, "a known user gets the stored answer");
         self.screen
@@ -289,7 +285,7 @@ impl<W: Write> Teller<'_, W> {
             tries += 1;
             let asked_at = back.elapsed();
             let before = self.upstream.evaluations();
-            let answer = self.ask_quietly(dora, Spelling::Padded)?;
+            let answer = self.ask_quietly(dora, Spelling::Usual)?;
             if answer.source != Source::Local || asked_at > PATIENCE {
                 let asked = self.upstream.evaluations() - before;
                 let noticed = Some(asked_at).filter(|_| answer.source == Source::Miss);

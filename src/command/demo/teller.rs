@@ -9,7 +9,7 @@ use crate::metrics::Source;
 
 use super::client::{self, Answer, Client, Person, Spelling};
 use super::screen::{Row, Screen, Tone};
-use super::upstream::{KEY, Upstream};
+use super::upstream::Upstream;
 
 /// How long anything that must happen may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ impl<'s, W: Write> Teller<'s, W> {
             upstream,
             proxy,
             address,
-            client: Client::connect(address)?,
+            client: Client::connect(address, upstream.vendor)?,
             answers: [0; Source::ALL.len()],
             failed: 0,
             contradictions: 0,
@@ -82,7 +82,7 @@ impl<'s, W: Write> Teller<'s, W> {
     }
 
     pub(super) fn ask_quietly(&mut self, person: &Person, spelling: Spelling) -> io::Result<Answer> {
-        let answer = self.client.ask(person, spelling, KEY)?;
+        let answer = self.client.ask(person, spelling)?;
         self.count(&answer);
         Ok(answer)
     }
@@ -95,7 +95,7 @@ impl<'s, W: Write> Teller<'s, W> {
         clients: usize,
     ) -> io::Result<(Vec<Answer>, u64)> {
         let before = self.upstream.evaluations();
-        let answers = client::ask_together(self.address, people, clients, KEY)?;
+        let answers = client::ask_together(self.address, people, clients, self.upstream.vendor)?;
         let asked = self.upstream.evaluations() - before;
         let mut what = Some(what);
         for (source, _) in SOURCES {
@@ -178,7 +178,7 @@ impl<'s, W: Write> Teller<'s, W> {
 
     /// Whether this is what upstream says, or would say, about `person`.
     pub(super) fn is_verdict(&self, person: &Person, answer: &Answer) -> bool {
-        let verdict = self.upstream.verdict(&person.json());
+        let verdict = self.upstream.verdict(person);
         answer.status == 200 && verdict.is_some_and(|verdict| same_json(&verdict, &answer.body))
     }
 }

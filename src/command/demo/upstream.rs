@@ -1,4 +1,4 @@
-//! The built-in upstream: a small cloud that speaks Amplitude's protocol on loopback (API 3, 4).
+//! The built-in upstream: a small cloud on loopback that speaks its vendor's protocol.
 //!
 //! It evaluates its example flags with flagside's own engine, as far away as [`LATENCY`] makes it seem, and
 //! can be told to hang, to fail, to refuse connections and to come back.
@@ -27,15 +27,11 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::key::question::FlagsMode;
-use crate::key::{Asked, Asks, DeploymentKey, Keyer, Question, Routing, authorization};
-use crate::metrics::Route;
 use crate::task;
 
-use super::flags::Flags;
+use super::client::Person;
+use super::vendor::{Flags, Heard, Vendor};
 
-/// The deployment key that this upstream knows.
-pub(super) const KEY: &str = "demo-key";
 /// How long an answer takes: the way to a cloud and back.
 pub(super) const LATENCY: Duration = Duration::from_millis(80);
 /// Bytes of a request body.
@@ -64,6 +60,8 @@ pub(super) enum Mood {
 pub(super) struct Upstream {
     /// Where it listens.
     pub(super) address: SocketAddr,
+    /// Whose cloud it is.
+    pub(super) vendor: &'static dyn Vendor,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
     /// Keeps the port.
@@ -74,28 +72,27 @@ pub(super) struct Upstream {
 struct State {
     mood: watch::Sender<Mood>,
     listening: AtomicBool,
-    flags: ArcSwap<Flags>,
+    vendor: &'static dyn Vendor,
+    flags: ArcSwap<Box<dyn Flags>>,
     evaluations: AtomicU64,
     polls: AtomicU64,
-    keyer: Keyer,
 }
 
 impl Upstream {
     /// Starts it on a free port; it listens when this returns.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(vendor: &'static dyn Vendor) -> io::Result<Self> {
         let keeper = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = keeper
             .local_addr()?
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let flags = Flags::example().map_err(io::Error::other)?;
         let state = Arc::new(State {
             mood: watch::Sender::new(Mood::Answers),
             listening: AtomicBool::new(true),
-            flags: ArcSwap::from_pointee(flags),
+            vendor,
+            flags: ArcSwap::from_pointee(vendor.example()?),
             evaluations: AtomicU64::new(0),
             polls: AtomicU64::new(0),
-            keyer: Keyer::random().map_err(|error| io::Error::other(error.to_string()))?,
         });
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let first = listen(address)?;
@@ -105,6 +102,7 @@ impl Upstream {
             .spawn(move || LocalSet::new().block_on(&runtime, run(own, address, first)))?;
         Ok(Self {
             address,
+            vendor,
             state,
             thread: Some(thread),
             _keeper: keeper,
@@ -137,13 +135,13 @@ impl Upstream {
     }
 
     /// Changes a flag; says what was done.
-    pub(super) fn change_flag(&self) -> io::Result<&'static str> {
+    pub(super) fn change_flag(&self) -> io::Result<String> {
         self.state.change_flag()
     }
 
-    /// What it says, or would say, about this user.
-    pub(super) fn verdict(&self, user: &str) -> Option<Vec<u8>> {
-        self.state.flags.load().evaluate(user.as_bytes(), &[], false)
+    /// What it says, or would say, about this person.
+    pub(super) fn verdict(&self, person: &Person) -> Option<Vec<u8>> {
+        self.state.flags.load().verdict(person)
     }
 }
 
@@ -245,13 +243,12 @@ impl State {
         if let Some(order) = parts.uri.path().strip_prefix("/demo/") {
             return self.obey(&parts.method, order);
         }
-        let routing = Routing {
-            amplitude: true,
-            ..Routing::default()
+        let is_question = self.vendor.is_question(parts.uri.path());
+        let counter = if is_question {
+            &self.evaluations
+        } else {
+            &self.polls
         };
-        let target = routing.target(parts.uri.path());
-        let flags = matches!(target.route, Route::FlagsV1 | Route::FlagsV2);
-        let counter = if flags { &self.polls } else { &self.evaluations };
         counter.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(LATENCY).await;
         let mood = self
@@ -263,55 +260,13 @@ impl State {
         if !matches!(mood, Ok(Mood::Answers)) {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "try again later\n");
         }
-        let key = authorization::deployment_key(&parts.headers).and_then(DeploymentKey::new);
-        let Some(key) = key.filter(|key| key.expose() == KEY.as_bytes()) else {
-            return plain(StatusCode::UNAUTHORIZED, "invalid deployment key\n");
-        };
-        let asked = Asked {
-            route: target.route,
-            path: &target.path,
+        self.flags.load().answer(&Heard {
+            method: &parts.method,
+            path: parts.uri.path(),
             query: parts.uri.query(),
-            post: parts.method == Method::POST,
             headers: &parts.headers,
             body: &body,
-            deployment_key: &key,
-            environment: "demo",
-            ignore_query: &[],
-        };
-        self.answer(&asked)
-    }
-
-    fn answer(&self, asked: &Asked<'_>) -> Response<Full<Bytes>> {
-        let flags = self.flags.load();
-        let v1 = match asked.route {
-            Route::FlagsV1 | Route::FlagsV2 => {
-                let question = Question::flags(asked, &self.keyer);
-                let remote = question.is_ok_and(|question| {
-                    let mode = Some(FlagsMode::Remote);
-                    matches!(question.asks, Asks::Flags { mode: asked, .. } if asked == mode)
-                });
-                return json(if remote {
-                    flags.all.clone()
-                } else {
-                    flags.local.clone()
-                });
-            }
-            Route::VardataV1 | Route::VardataLegacy => true,
-            Route::VardataV2 => false,
-            _ => return plain(StatusCode::NOT_FOUND, "no such path\n"),
-        };
-        let question = Question::vardata(asked, &self.keyer).ok();
-        let body = question.and_then(|question| match &question.asks {
-            Asks::Variants { user, flag_keys } => {
-                let wanted: Vec<&str> = flag_keys.as_slice().iter().map(String::as_str).collect();
-                flags.evaluate(user, &wanted, v1)
-            }
-            _ => None,
-        });
-        match body {
-            Some(body) => json(body.into()),
-            None => plain(StatusCode::BAD_REQUEST, "invalid user\n"),
-        }
+        })
     }
 
     /// What people can tell it with curl while the demo is kept running.
@@ -335,14 +290,15 @@ impl State {
         plain(StatusCode::OK, said)
     }
 
-    fn change_flag(&self) -> io::Result<&'static str> {
-        let (changed, done) = self.flags.load().changed().map_err(io::Error::other)?;
+    fn change_flag(&self) -> io::Result<String> {
+        let (changed, done) = self.flags.load().changed()?;
         self.flags.store(Arc::new(changed));
         Ok(done)
     }
 }
 
-fn json(body: Bytes) -> Response<Full<Bytes>> {
+/// A 200 with JSON.
+pub(super) fn json(body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     response
         .headers_mut()
@@ -350,7 +306,8 @@ fn json(body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+/// A text.
+pub(super) fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = status;
     response.headers_mut().insert(
@@ -362,64 +319,76 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::{Client, Person, Spelling};
+    use super::super::client::{Client, Spelling};
     use super::super::teller::wait_until;
+    use super::super::vendor;
     use super::*;
+    use crate::command::evaluate::Engine;
 
-    fn ask(upstream: &Upstream, spelling: Spelling, key: &str) -> io::Result<(u16, Vec<u8>)> {
-        let ada = Person::named("ada", "Web", "4.1.9", "free");
-        let answer = Client::connect(upstream.address)?.ask(&ada, spelling, key)?;
+    fn ada() -> Person {
+        Person::named("ada", "Web", "4.1.9", "free")
+    }
+
+    fn ask(upstream: &Upstream, spelling: Spelling) -> io::Result<(u16, Vec<u8>)> {
+        let answer = Client::connect(upstream.address, upstream.vendor)?.ask(&ada(), spelling)?;
         Ok((answer.status, answer.body))
     }
 
     fn verdict(upstream: &Upstream) -> Vec<u8> {
-        let ada = Person::named("ada", "Web", "4.1.9", "free");
-        upstream.verdict(&ada.json()).unwrap()
+        upstream.verdict(&ada()).unwrap()
+    }
+
+    fn upstreams() -> [Upstream; 2] {
+        Engine::ALL.map(|engine| Upstream::start(vendor::of(engine)).unwrap())
     }
 
     #[test]
     fn it_answers_every_spelling_alike_and_other_keys_not() {
-        let upstream = Upstream::start().unwrap();
-        for spelling in [Spelling::Padded, Spelling::Unpadded, Spelling::Body] {
-            let (status, body) = ask(&upstream, spelling, KEY).unwrap();
-            assert_eq!((status, body), (200, verdict(&upstream)), "{spelling:?}");
+        for upstream in upstreams() {
+            for spelling in [Spelling::Usual, Spelling::Compact, Spelling::Permuted] {
+                let (status, body) = ask(&upstream, spelling).unwrap();
+                assert_eq!((status, body), (200, verdict(&upstream)), "{spelling:?}");
+            }
+            let mut stranger = Client::connect(upstream.address, upstream.vendor).unwrap();
+            stranger.key = "another";
+            assert_eq!(stranger.ask(&ada(), Spelling::Usual).unwrap().status, 401);
+            assert_eq!((upstream.evaluations(), upstream.polls()), (4, 0));
         }
-        assert_eq!(ask(&upstream, Spelling::Body, "another").unwrap().0, 401);
-        assert_eq!(upstream.evaluations(), 4);
     }
 
     #[test]
     fn a_changed_flag_changes_what_it_says() {
-        let upstream = Upstream::start().unwrap();
-        let before = verdict(&upstream);
-        upstream.change_flag().unwrap();
-        let (_, body) = ask(&upstream, Spelling::Padded, KEY).unwrap();
-        assert_ne!(body, before);
-        assert_eq!(body, verdict(&upstream));
+        for upstream in upstreams() {
+            let before = verdict(&upstream);
+            upstream.change_flag().unwrap();
+            let (_, body) = ask(&upstream, Spelling::Usual).unwrap();
+            assert_ne!(body, before);
+            assert_eq!(body, verdict(&upstream));
+        }
     }
 
     #[test]
     fn it_fails_refuses_and_comes_back_on_the_same_port() {
-        let upstream = Upstream::start().unwrap();
+        let upstream = Upstream::start(vendor::of(Engine::Amplitude)).unwrap();
         upstream.behave(Mood::Fails);
-        assert_eq!(ask(&upstream, Spelling::Padded, KEY).unwrap().0, 503);
+        assert_eq!(ask(&upstream, Spelling::Usual).unwrap().0, 503);
         for _ in 0..3 {
             upstream.behave(Mood::Refuses);
             wait_until(|| !upstream.is_listening()).unwrap();
-            let refused = ask(&upstream, Spelling::Padded, KEY).unwrap_err();
+            let refused = ask(&upstream, Spelling::Usual).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
             upstream.behave(Mood::Answers);
             wait_until(|| upstream.is_listening()).unwrap();
-            assert_eq!(ask(&upstream, Spelling::Padded, KEY).unwrap().0, 200);
+            assert_eq!(ask(&upstream, Spelling::Usual).unwrap().0, 200);
         }
     }
 
     #[test]
     fn what_it_leaves_hanging_is_answered_when_it_comes_back() {
-        let upstream = Upstream::start().unwrap();
+        let upstream = Upstream::start(vendor::of(Engine::Amplitude)).unwrap();
         upstream.behave(Mood::Hangs);
         std::thread::scope(|scope| {
-            let hanging = scope.spawn(|| ask(&upstream, Spelling::Padded, KEY));
+            let hanging = scope.spawn(|| ask(&upstream, Spelling::Usual));
             wait_until(|| upstream.evaluations() == 1).unwrap();
             assert!(!hanging.is_finished());
             upstream.behave(Mood::Answers);
