@@ -2,6 +2,7 @@
 
 use super::{about, ask_until, body, configured, evaluate, gist};
 use crate::support::featbit::{Failure, Route};
+use crate::support::stream::Stream;
 use crate::support::{Ask, FakeFeatbit, eventually};
 
 #[test]
@@ -131,6 +132,39 @@ fn a_restored_secret_is_served_again_where_nobody_evaluates() {
     eventually("the rejection", || (latest() == 401).then_some(()));
     featbit.restore(&secret);
     eventually("service", || (latest() == 200).then_some(()));
+}
+
+#[test]
+fn a_restored_secret_may_stream_again() {
+    let featbit = FakeFeatbit::start();
+    let sidecar = featbit.synced(featbit.proxied().set("keys.negative_ttl", "50ms"));
+    let secret = featbit.secret("server");
+    let open = || Stream::open(sidecar.data(), "server", &secret);
+    open().sync(0).unwrap();
+    featbit.revoke(&secret);
+    assert_eq!(sidecar.ask(&about(&featbit, "ada")).status, 401);
+    assert_eq!(open().close_code(), 4003);
+    featbit.restore(&secret);
+    eventually("a stream", || open().sync(0).ok());
+}
+
+#[test]
+fn a_rejected_stranger_stands_in_nobodys_way() {
+    let featbit = FakeFeatbit::start();
+    let sidecar = featbit.synced(featbit.proxied());
+    let latest = |secret: &str| {
+        let ask = Ask::new("GET", "/api/public/sdk/server/latest-all?timestamp=0");
+        sidecar.ask(&ask.header("Authorization", secret)).status
+    };
+    let server = featbit.secret("server");
+    let stranger = server.replacen(&server[..4], "AAAA", 1);
+    featbit.revoke(&stranger);
+    assert_eq!(latest(&stranger), 401);
+    assert_eq!(
+        latest(&featbit.secret("client")),
+        200,
+        "upstream is asked about it"
+    );
 }
 
 #[test]
