@@ -18,9 +18,6 @@ use crate::upstream::{self, Client};
 use super::Connections;
 use super::connection::{TICK, Watches};
 
-/// Large enough that the allocator takes it from the system's memory and not from a page of its own.
-const LARGE_BYTES: usize = 1 << 20;
-
 /// Pause after the system refused a connection (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -133,7 +130,6 @@ async fn run(setup: Setup) -> Ended {
                 setup.metrics.beat(now.saturating_duration_since(due));
                 due = now + TICK;
                 worker.client.close_idle(tokio::time::Instant::now());
-                give_back_memory();
                 for _ in 0..watches.tick() {
                     setup.metrics.connection_rejected(Closed::Idle);
                 }
@@ -227,10 +223,4 @@ impl Drop for Place {
         self.connections.leave();
         self.worker.metrics.connection_closed();
     }
-}
-
-/// The allocator gives freed memory back to the system when it is asked for a large piece. A thread that rests asks
-/// here, so that a quiet proxy is a small one. Nothing of the piece is touched.
-fn give_back_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BYTES)));
 }
