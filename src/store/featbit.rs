@@ -10,14 +10,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use super::{Deployments, Standing};
-use crate::evaluate::featbit::{Applied, DataSet, EnvironmentId};
+use crate::evaluate::featbit::{Applied, DataSet, EnvironmentId, secret};
 use crate::key::DeploymentKey;
 use crate::metrics::StreamKind;
 
@@ -123,6 +123,10 @@ pub struct Held {
     failing: AtomicBool,
     synced_at: AtomicU64,
     changed_at: AtomicU64,
+    /// Until when upstream wants no request for this environment.
+    paused_until: Mutex<Option<Instant>>,
+    /// Number of times that synced data gave way to others.
+    revisions: AtomicU64,
 }
 
 impl fmt::Debug for Held {
@@ -151,6 +155,8 @@ impl Held {
             failing: AtomicBool::new(false),
             synced_at: AtomicU64::new(0),
             changed_at: AtomicU64::new(0),
+            paused_until: Mutex::default(),
+            revisions: AtomicU64::new(0),
         }
     }
 
@@ -177,8 +183,10 @@ impl Held {
         let changed = before.is_none() || !applied.is_unchanged();
         let revised = before.is_some_and(|before| before.revision() != applied.set.revision());
         if revised {
-            for secret in self.secrets().iter() {
-                if let Some(deployment) = deployments.get(self.environment, &secret.key) {
+            // First: whoever is accepted too late to be renewed below sees that this has begun.
+            self.revisions.fetch_add(1, Ordering::AcqRel);
+            for deployment in deployments.all() {
+                if deployment.environment == self.environment && self.is_led_to_by(&deployment.key) {
                     deployment.renew();
                 }
             }
@@ -192,6 +200,31 @@ impl Held {
             self.changes.send_modify(|n| *n += 1);
         }
         changed
+    }
+
+    /// Number of times that synced data gave way to others: an answer that was asked for before is not current after.
+    #[must_use]
+    pub fn revisions(&self) -> u64 {
+        self.revisions.load(Ordering::Acquire)
+    }
+
+    /// Whether a key is a secret of this environment, also one that there was no room to follow.
+    fn is_led_to_by(&self, key: &DeploymentKey) -> bool {
+        let text = std::str::from_utf8(key.expose()).unwrap_or_default();
+        secret::environment_of(text) == Some(self.id)
+    }
+
+    /// Upstream wants no request for this environment for so long (FB 3.3).
+    pub fn pause(&self, pause: Duration, now: Instant) {
+        let mut until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(Some(now + pause));
+    }
+
+    /// Whether upstream wants no request for this environment.
+    #[must_use]
+    pub fn is_paused(&self, now: Instant) -> bool {
+        let until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| now < until)
     }
 
     /// The data was found to be current.
@@ -455,6 +488,45 @@ mod tests {
         learnt.leave(&key(0));
         assert!(learnt.secret(&key(0)).is_none());
         assert!(learnt.join(&key(SECRETS_MAX)).is_some());
+    }
+
+    #[test]
+    fn a_change_renews_all_secrets_of_its_environment_and_no_others() {
+        let settings = crate::config::Keys {
+            max_learnt: 4,
+            negative_entries: 4,
+            negative_ttl: Duration::from_secs(1),
+        };
+        let deployments = Deployments::new(&settings, []);
+        // Nobody joined: there may have been no room.
+        let epochs = [
+            "gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w",
+            "v3faJy3RCUO8d-EJiVdN6waRfGjfNan02Ms9c0LiTD6w",
+        ]
+        .map(|text| {
+            let key = DeploymentKey::new(text.as_bytes()).unwrap();
+            match deployments.accept(0, &key, deployments.begin()) {
+                crate::store::Accepted::Yes { deployment, .. } => deployment,
+                other => panic!("{other:?}"),
+            }
+        });
+        let id = EnvironmentId::parse("ad99d259-1f50-4ed9-a002-7c65e25487df").unwrap();
+        let held = Held::new(0, id, None);
+        let message = |flags: &str| {
+            let text = format!(
+                r#"{{"messageType":"data-sync","data":{{"eventType":"full","featureFlags":[{flags}]}}}}"#
+            );
+            crate::evaluate::featbit::DataSync::parse(text.as_bytes()).unwrap()
+        };
+        let first = DataSet::empty().apply(&message(""));
+        assert!(held.publish(&deployments, first));
+        assert_eq!(held.revisions(), 0, "the first sync adopts what is stored");
+        let flag = r#"{"id":"f","envId":"ad99d259-1f50-4ed9-a002-7c65e25487df","key":"k","variations":[],
+            "fallthrough":{"variations":[]},"updatedAt":"2025-01-01T00:00:00Z"}"#;
+        let second = held.synced().unwrap().apply(&message(flag));
+        assert!(held.publish(&deployments, second));
+        assert_eq!(held.revisions(), 1);
+        assert_eq!(epochs.map(|deployment| deployment.epoch()), [1, 0]);
     }
 
     #[test]

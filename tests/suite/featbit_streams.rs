@@ -214,6 +214,25 @@ fn a_rejected_secret_is_out_of_service() {
 }
 
 #[test]
+fn a_429_pauses_its_own_environment_alone() {
+    let featbit = FakeFeatbit::start();
+    let sidecar = synced(&featbit);
+    let evaluate = |secret: &str, user: &str| {
+        let body = json!({"user": {"keyId": user}});
+        sidecar.ask(&post("/api/public/featureflag/evaluate", secret, &body))
+    };
+    let n_asked = || featbit.requests(Route::Evaluate).len();
+    let own = featbit.secret("server");
+    featbit.fail_times(Route::Evaluate, Failure::Throttle(30), 1);
+    assert_eq!(evaluate(&own, "u-1").status, 200, "computed here");
+    assert_eq!(evaluate(&own, "u-2").status, 200, "computed here");
+    assert_eq!(n_asked(), 1, "the second one did not go to upstream");
+    let of_another_environment = "gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w";
+    evaluate(of_another_environment, "u-1");
+    assert_eq!(n_asked(), 2);
+}
+
+#[test]
 fn insights_arrive_in_their_order_whatever_upstream_does() {
     let featbit = FakeFeatbit::start();
     let sidecar = synced(&featbit);

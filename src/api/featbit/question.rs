@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::api::answer::{Answer, AnswerBody, REQUEST_ID, Relayed, Wished, is_request_id};
@@ -21,7 +21,7 @@ use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source, Tri
 use crate::store::featbit::Held;
 use crate::store::{Accepted, Deployment, Standing};
 use crate::sync::Origins;
-use crate::upstream::{Limits, UpstreamError};
+use crate::upstream::{Limits, UpstreamError, retry_after};
 
 use super::reply::{JSON, bare, message, no_answer, problem, unauthorized};
 use super::{Caller, Found, is_json};
@@ -217,7 +217,7 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
     let began = proxy.deployments.begin();
     let asked_at = Instant::now();
     let epoch = climb.known().map_or(0, |deployment| deployment.epoch());
-    let changes = held(climb).map(|held| *held.changes().borrow());
+    let revisions = held(climb).map(|held| held.revisions());
     let Some(exchange) = ask(climb, origins).await else {
         return Landed::Failed { status: None };
     };
@@ -238,8 +238,8 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
                 Err(landed) => return landed,
             };
             // Data that changed meanwhile belong to another answer; of what is not folded nothing is kept.
-            let now = held(climb).map(|held| *held.changes().borrow());
-            let is_of_now = changes.is_none_or(|before| now == Some(before));
+            let now = held(climb).map_or(0, |held| held.revisions());
+            let is_of_now = now == revisions.unwrap_or(0);
             let Some(deployment) = deployment.filter(|_| is_of_now && !climb.question.bypass) else {
                 return Landed::Relayed(Arc::new(upstream::relay(response)));
             };
@@ -268,10 +268,13 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
     }
 }
 
-/// Sends the question to upstream. A 429 keeps everybody from asking for as long as it says. `None`: a question that
+/// Sends the question to upstream. A 429 keeps everybody from asking for this environment for as long as it says. `None`: a question that
 /// cannot be sent.
 async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>, UpstreamError>> {
     let proxy = &climb.worker.proxy;
+    if held(climb).is_some_and(|held| held.is_paused(Instant::now())) {
+        return Some(Err(UpstreamError::Busy));
+    }
     let limits = Limits {
         deadline: tokio::time::Instant::now() + proxy.total_deadline,
         max_answer: proxy.upstream.max_answer,
@@ -290,7 +293,12 @@ async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>,
     if let Ok(response) = &exchange
         && response.status() == StatusCode::TOO_MANY_REQUESTS
     {
-        origins.gate.pause(pause_of(response.headers()));
+        let pause = pause_of(response.headers());
+        match follow(climb) {
+            Some(held) => held.pause(pause, Instant::now()),
+            // There is no room to know it by itself.
+            None => origins.gate.pause(pause),
+        }
     }
     Some(exchange)
 }
@@ -348,10 +356,8 @@ fn request(climb: &Climb) -> Option<Request<Bytes>> {
     Some(request)
 }
 
-/// How long `Retry-After` asks to wait; a date counts as no time.
+/// How long upstream asks to wait.
 fn pause_of(headers: &HeaderMap) -> Duration {
-    let seconds = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(PAUSE, Duration::from_secs).min(PAUSE_MAX)
+    let asked = retry_after(headers, SystemTime::now());
+    asked.unwrap_or(PAUSE).min(PAUSE_MAX)
 }

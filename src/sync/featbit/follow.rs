@@ -18,11 +18,14 @@ use crate::metrics::{Refresh, StreamKind, SyncMetrics, SyncSource};
 use crate::store::featbit::{Admission, Held, Secret, standing};
 use crate::store::{Accepted, Deployments, Standing};
 use crate::task::Stop;
+use crate::upstream::UpstreamError;
 
 /// A difference of clocks that explains a refused token; `Date` tells whole seconds.
 const SKEW_MIN: Duration = Duration::from_secs(2);
 /// How long upstream may take to admit or refuse a stream that is opened to find out.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest pause between polls that upstream may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// How often a follower without any usable secret looks again.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
@@ -311,7 +314,7 @@ impl<L: Link> Follower<L> {
     async fn poll(&self, secret: &Secret) -> Option<Duration> {
         let (began, asked_at) = (self.deployments.begin(), Instant::now());
         let since = self.since_ms();
-        let polled = self.link.poll(&secret.key, since).await;
+        let polled = self.ask(secret, since).await;
         let taken = match &polled {
             Ok(polled) => self.take_polled(secret, polled, since, began),
             Err(error) => {
@@ -335,9 +338,17 @@ impl<L: Link> Follower<L> {
                 if self.failed_polls.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::warn!(environment = &*self.name, key = %secret.key.hint(), "flags could not be synced: {what}");
                 }
-                polled.err().and_then(|error| error.retry_after())
+                let asked = polled.err().and_then(|error| error.retry_after());
+                asked.map(|pause| pause.min(RETRY_AFTER_MAX))
             }
         }
+    }
+
+    async fn ask(&self, secret: &Secret, since: i64) -> Result<Polled, LinkError> {
+        if self.held.is_paused(std::time::Instant::now()) {
+            return Err(UpstreamError::Busy.into());
+        }
+        self.link.poll(&secret.key, since).await
     }
 
     fn take_polled(&self, secret: &Secret, polled: &Polled, since: i64, began: u64) -> Result<bool, String> {
@@ -542,7 +553,7 @@ impl<L: Link> Follower<L> {
         let began = self.deployments.begin();
         // What comes is not applied: the sync has it already, or will.
         let since = self.held.synced().map_or(0, |held| held.version().max(1));
-        match self.link.poll(&secret.key, since).await {
+        match self.ask(secret, since).await {
             Ok(_) => {
                 if let Err(what) = self.accept(secret, began) {
                     tracing::debug!(environment = &*self.name, key = %secret.key.hint(), "{what}");
@@ -618,9 +629,8 @@ impl<L: Link> Sink for StreamSink<'_, L> {
 
     fn take(&mut self, message: &DataSync, took: Option<Duration>) {
         let follower = self.follower;
-        if !self.connected {
-            self.connected = true;
-            follower.metrics.stream_opened();
+        let is_first = !std::mem::replace(&mut self.connected, true);
+        if is_first {
             self.secret.admitted(StreamKind::Server, Admission::Admitted);
             if let Err(what) = follower.accept(self.secret, self.began) {
                 tracing::debug!(environment = &*follower.name, "{what}");
@@ -629,6 +639,10 @@ impl<L: Link> Sink for StreamSink<'_, L> {
             follower.failed_polls.store(0, Ordering::Relaxed);
         }
         let changed = follower.apply(message);
+        if is_first {
+            // Whoever waits for this waits for the data.
+            follower.metrics.stream_opened();
+        }
         let result = if changed {
             Refresh::Changed
         } else {

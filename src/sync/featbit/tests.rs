@@ -469,15 +469,17 @@ async fn where_no_stream_can_be_had_polling_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn polls_pause_as_long_as_upstream_asks() {
-    let mut scene = Scene::start_with(&[SECRET], true);
-    let (.., answer) = scene.poll().await;
-    let throttled = LinkError::Status {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        retry_after: Some(Duration::from_secs(200)),
-    };
-    answer.send(Err(throttled)).unwrap();
-    let _poll = scene.poll().await;
-    assert_eq!(scene.seconds(), 200);
+    for (asked, paused) in [(200, 200), (u64::MAX, 600)] {
+        let mut scene = Scene::start_with(&[SECRET], true);
+        let (.., answer) = scene.poll().await;
+        let throttled = LinkError::Status {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            retry_after: Some(Duration::from_secs(asked)),
+        };
+        answer.send(Err(throttled)).unwrap();
+        let _poll = scene.poll().await;
+        assert_eq!(scene.seconds(), paused);
+    }
 }
 
 #[tokio::test(start_paused = true)]
