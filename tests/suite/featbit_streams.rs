@@ -214,6 +214,51 @@ fn a_rejected_secret_is_out_of_service() {
 }
 
 #[test]
+fn a_rejected_secret_comes_back_with_a_200() {
+    for configured in [true, false] {
+        let featbit = FakeFeatbit::start();
+        featbit.fail(Route::Streaming, Failure::Status(503));
+        let secret = featbit.secret("server");
+        let builder = if configured {
+            featbit.proxied()
+        } else {
+            featbit.proxied_without_secret()
+        };
+        let sidecar = builder.set("keys.negative_ttl", "100ms").start();
+        let evaluate = || {
+            let body = json!({"user": {"keyId": "u-1"}});
+            let ask = post("/api/public/featureflag/evaluate", &secret, &body);
+            sidecar.ask(&ask).status
+        };
+        let latest = || {
+            let ask = get("/api/public/sdk/server/latest-all", &secret);
+            sidecar.ask(&ask).status
+        };
+        for asked in [&evaluate as &dyn Fn() -> u16, &latest] {
+            eventually("a 200", || (asked() == 200).then_some(()));
+            featbit.revoke(&secret);
+            eventually("the 401", || (asked() == 401).then_some(()));
+            featbit.restore(&secret);
+            eventually("a 200 again", || (asked() == 200).then_some(()));
+        }
+        eventually("its data", || (latest() == 200).then_some(()));
+    }
+}
+
+#[test]
+fn another_secret_is_proved_while_the_stream_of_a_rejected_one_is_open() {
+    let featbit = FakeFeatbit::start();
+    let sidecar = synced(&featbit);
+    let [own, other] = ["server", "client"].map(|kind| featbit.secret(kind));
+    featbit.fail_times(Route::Evaluate, Failure::Status(401), 1);
+    let body = json!({"user": {"keyId": "u-1"}});
+    let answer = sidecar.ask(&post("/api/public/featureflag/evaluate", &own, &body));
+    assert_eq!(answer.status, 401);
+    let latest = sidecar.ask(&get("/api/public/sdk/server/latest-all", &other));
+    assert_eq!(latest.status, 200);
+}
+
+#[test]
 fn a_429_pauses_its_own_environment_alone() {
     let featbit = FakeFeatbit::start();
     let sidecar = synced(&featbit);

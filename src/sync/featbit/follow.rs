@@ -509,7 +509,8 @@ impl<L: Link> Follower<L> {
         if is_new && is_leading {
             self.news.notify_one();
         }
-        if is_new && !is_leading && self.held.synced().is_some() {
+        // Once there are data, the sync may be busy with the stream of a secret that was rejected meanwhile.
+        if is_new && self.held.synced().is_some() {
             self.prove(secret).await;
         }
         if self.may_be_restored(secret) {
