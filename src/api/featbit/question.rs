@@ -119,6 +119,16 @@ fn held(climb: &Climb) -> Option<Arc<Held>> {
     featbit.environments.get(climb.environment.index, caller.id)
 }
 
+/// The same, followed from now on with the secret of the question.
+fn follow(climb: &Climb) -> Option<Arc<Held>> {
+    let caller = caller(climb)?;
+    let featbit = &climb.worker.proxy.featbit;
+    let held = featbit.held(featbit.home_of(&caller)?, &caller)?;
+    // Where there is no room for it, another secret syncs.
+    let _ = held.join(&caller.key);
+    Some(held)
+}
+
 fn caller(climb: &Climb) -> Option<Caller> {
     Caller::of_secret(std::str::from_utf8(climb.deployment_key.expose()).ok()?)
 }
