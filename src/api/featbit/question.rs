@@ -322,6 +322,10 @@ async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc
     {
         return Ok(Some(deployment));
     }
+    if climb.known().is_none() && proxy.deployments.is_full() {
+        // No proof can make room for it: it does not wait for one.
+        return Ok(None);
+    }
     let featbit = &proxy.featbit;
     // A secret that upstream rejected before and answers now is taken back as what it is: by its answer.
     let was_rejected = climb
