@@ -34,6 +34,7 @@ use crate::store::{Deployments, Standing};
 use crate::sync::featbit::FeatbitSync;
 use crate::track::{InsightLane, Queue};
 
+pub(super) use reply::without_secret;
 pub use reply::{is_json, problem};
 pub use streaming::{Opening, Streams, Sweep};
 pub use unevaluable::Unevaluable;

@@ -345,6 +345,9 @@ async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc
     if !has_rows {
         return Ok(climb.known().filter(|deployment| deployment.in_service()));
     }
+    if climb.known().is_none() && !has_place(climb) {
+        return Ok(None);
+    }
     match proxy.accept(&climb.environment, &climb.deployment_key, began) {
         Accepted::Yes { deployment, fresh } => {
             if fresh && let Some(held) = held(climb) {
@@ -356,6 +359,12 @@ async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc
         Accepted::Superseded => Err(Landed::Revoked),
         Accepted::Full => Ok(None),
     }
+}
+
+/// Whether its environment has room for the secret. Upstream answers any secret of an environment whose first half
+/// is made up: only so many may be learnt, or they would take all places of the key table.
+fn has_place(climb: &Climb) -> bool {
+    held(climb).is_some_and(|held| held.join(&climb.deployment_key).is_some())
 }
 
 fn request(climb: &Climb) -> Option<Request<Bytes>> {

@@ -29,6 +29,11 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Response<AnswerBod
     with(status, Bytes::from_static(text.as_bytes()), TEXT)
 }
 
+/// What a request without a secret gets.
+pub(in crate::api) fn without_secret() -> Response<AnswerBody> {
+    unauthorized("missing_environment_secret")
+}
+
 /// 401 without body and without `WWW-Authenticate`.
 pub(super) fn unauthorized(code: &'static str) -> Response<AnswerBody> {
     let mut response = status_only(StatusCode::UNAUTHORIZED);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{about, ask_until, assert_same_flags, body, configured, evaluate, gist};
 use crate::support::featbit::{Failure, Route};
-use crate::support::{Builder, FakeFeatbit, Sidecar, eventually, holds_for};
+use crate::support::{Ask, Builder, FakeFeatbit, Sidecar, eventually, holds_for};
 
 /// Answers that are old at once, and a breaker that looks again soon.
 fn short_lived(builder: Builder) -> Builder {
@@ -244,6 +244,12 @@ fn a_flags_file_answers_without_upstream() {
     assert!(
         [401, 503].contains(&foreign.status),
         "nothing is known of that environment: {foreign:?}"
+    );
+    let nowhere = sidecar.ask(&Ask::get("/api/public/nowhere"));
+    assert_eq!(
+        (nowhere.status, &*nowhere.body),
+        (401, &b""[..]),
+        "before any look at the path"
     );
     assert_eq!(featbit.count(Route::All), 0);
     assert_eq!(sidecar.admin_get("/readyz").status, 200);

@@ -273,3 +273,31 @@ fn secrets_are_shown_nowhere() {
         }
     }
 }
+
+#[test]
+fn made_up_secrets_of_an_environment_take_few_places() {
+    let featbit = FakeFeatbit::start();
+    let sidecar = featbit
+        .proxied_without_secret()
+        .set("sync.streaming", "false")
+        .start();
+    let real = featbit.secret("server");
+    assert_eq!(
+        gist(&sidecar.ask(&evaluate(&real, body("ada").to_string()))),
+        (200, "miss")
+    );
+    for n in 0..100 {
+        let forged = format!("{n:022}{}", &real[22..]);
+        assert_eq!(
+            sidecar.ask(&evaluate(&forged, body("ada").to_string())).status,
+            200
+        );
+    }
+    let status = sidecar.admin_get("/status").json();
+    let learnt = status["environments"][0]["deployments"].as_array().unwrap().len();
+    assert!(learnt <= 64, "{learnt}");
+    assert_eq!(
+        gist(&sidecar.ask(&evaluate(&real, body("ada").to_string()))),
+        (200, "hit")
+    );
+}
