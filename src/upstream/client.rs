@@ -28,6 +28,9 @@ use crate::metrics::Operation;
 /// stand-in is used.
 const REPEAT_WITHIN: Duration = Duration::from_millis(250);
 
+/// Connections closed beforehand that one attempt may meet.
+const LOST_MAX: u32 = 3;
+
 /// A request longer than this leaves no room behind.
 const SCRATCH_BYTES_MAX: usize = 32 * 1024;
 
@@ -237,16 +240,16 @@ impl Client {
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let pool = self.pool(origin);
-        let mut fresh = false;
+        let mut n_lost = 0;
         loop {
-            let mut lease = take(&pool, fresh, timer.as_mut(), limits.deadline).await?;
+            let mut lease = take(&pool, n_lost > 0, timer.as_mut(), limits.deadline).await?;
             if lease.direct().is_none() {
                 return self
                     .exchange_by_library(origin, outgoing, timer, limits, lease)
                     .await;
             }
             let sent_at = Instant::now();
-            let again = match self
+            match self
                 .exchange_directly(origin, outgoing, timer.as_mut(), limits, &mut lease)
                 .await?
             {
@@ -258,14 +261,15 @@ impl Client {
                 }
                 Directly::Lost(lost) => {
                     // A connection closed beforehand fails at once; one that fails later failed for this request.
-                    let beforehand = !fresh && lease.is_reused() && sent_at.elapsed() <= REPEAT_WITHIN;
-                    if !(beforehand && (lost.unsent || (lost.closed && outgoing.is_repeatable()))) {
+                    // Whoever waits for a new one may be handed another that was used before.
+                    n_lost += 1;
+                    let beforehand = lease.is_reused() && sent_at.elapsed() <= REPEAT_WITHIN;
+                    let is_safe = lost.unsent || (lost.closed && outgoing.is_repeatable());
+                    if !(beforehand && is_safe && n_lost <= LOST_MAX) {
                         return Err(lost.error);
                     }
-                    true
                 }
-            };
-            fresh = again;
+            }
         }
     }
 

@@ -92,6 +92,11 @@ pub(super) fn text(value: Value<'_>) -> Result<Option<&str>, WrongType> {
     }
 }
 
+/// A body without the byte order mark before it, which the server's reader of streams skips.
+pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}
+
 impl Request {
     /// Reads a body.
     ///
@@ -99,7 +104,7 @@ impl Request {
     ///
     /// See [`RequestFault`]; what is malformed comes first, then the user, then the mode.
     pub fn parse(body: &[u8]) -> Result<Self, RequestFault> {
-        let document = Document::parse(body, DEPTH_MAX).map_err(RequestFault::Json)?;
+        let document = Document::parse(without_mark(body), DEPTH_MAX).map_err(RequestFault::Json)?;
         Self::from_json(document.root())
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::condition::{Property, is_blank};
-use super::request::{RequestFault, WrongType, field, text};
+use super::request::{RequestFault, WrongType, field, text, without_mark};
 use crate::evaluate::json::{Document, Kind, Value};
 
 /// Arrays and objects inside each other in what clients send.
@@ -40,7 +40,7 @@ impl EndUser {
     ///
     /// The body is no JSON object of this form, or the id is missing or blank.
     pub fn parse(body: &[u8]) -> Result<Self, RequestFault> {
-        let document = Document::parse(body, DEPTH_MAX).map_err(RequestFault::Json)?;
+        let document = Document::parse(without_mark(body), DEPTH_MAX).map_err(RequestFault::Json)?;
         Self::from_json(document.root())
     }
 

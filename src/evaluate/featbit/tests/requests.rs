@@ -18,6 +18,7 @@ fn requests_are_read_as_the_web_framework_reads_them() {
     };
     for (body, wanted) in [
         (r#"{"user":{"keyId":"u"}}"#, ""),
+        ("\u{feff}{\"user\":{\"keyId\":\"u\"}}", ""),
         (
             r#" {"user":{"keyId":"u","x":[{}],"customizedProperties":[]},"y":1} "#,
             "",
