@@ -72,10 +72,11 @@ fn cell((name, values): &(String, BTreeSet<String>)) -> String {
     format!("`{name}`: {}", values.join(", "))
 }
 
-/// Every family of a proxy with one environment and of an injector, by name.
+/// Every family of a proxy with an environment of each backend and of an injector, by name.
 fn families(ends: &[[&'static str; 2]]) -> BTreeMap<String, Family> {
     let proxy = Metrics::new(Setup {
-        environments: vec!["main".to_owned()],
+        environments: vec!["main".to_owned(), "featbit".to_owned()],
+        featbit_environments: vec![1],
         upstreams: vec![UpstreamSetup {
             name: "main".to_owned(),
             operations: Vec::new(),

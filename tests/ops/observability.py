@@ -218,6 +218,7 @@ class Asker:
 
 
 KEY = {"Authorization": "Api-Key server-observability"}
+FEATBIT = {"Authorization": "gpnOV3wI3kKAO9q9viC0wQWdKZrVAf2U6gAnxl4lSH3w", "Content-Type": "application/json"}
 
 
 def usual_traffic(port, stop):
@@ -323,7 +324,7 @@ class Prometheus:
 
 def check_live(prometheus, dashboard):
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
-    check(len(rules) == 19, f"{len(rules)} rules are loaded")
+    check(len(rules) == 21, f"{len(rules)} rules are loaded")
     for rule in rules:
         check(rule["health"] == "ok", f"rule {rule['name']}: {rule.get('lastError')}")
         if rule["type"] == "recording":
@@ -347,15 +348,21 @@ def run(program, directory, dashboard):
         [program, "--upstream", f"http://127.0.0.1:{cloud.server_port}", "--listen", f"127.0.0.1:{port}",
          "--admin-listen", f"127.0.0.1:{admin}", "--set", "cache.fresh_for=1s", "--set", "sync.flags_interval=1s",
          "--set", "upstream.circuit.open_for=500ms", "--log-format", "json"], stdout=log, stderr=subprocess.STDOUT)
+    of_featbit, featbit_admin = free_port(), free_port()
+    featbit = subprocess.Popen(
+        [program, "--featbit-upstream", f"http://127.0.0.1:{cloud.server_port}", "--listen", f"127.0.0.1:{of_featbit}",
+         "--admin-listen", f"127.0.0.1:{featbit_admin}", "--log-format", "json"], stdout=log, stderr=subprocess.STDOUT)
     webhook = injection.Injector(program, directory)
-    started = []
+    started = [featbit]
     try:
         wait_for("flagside listens", lambda: Asker(port).ask("GET", "/v1/vardata?user_id=first", KEY) == 200)
-        prometheus = Prometheus(directory, {"proxy": admin, "injector": webhook.admin_port})
+        insight = json.dumps([{"user": {"keyId": "ada"}, "variations": []}])
+        wait_for("flagside takes insights", lambda: Asker(of_featbit).ask("POST", "/api/public/insight/track", FEATBIT, insight) == 200)
+        prometheus = Prometheus(directory, {"proxy": admin, "featbit": featbit_admin, "injector": webhook.admin_port})
         started.append(prometheus.process)
         stop = threading.Event()
         threading.Thread(target=usual_traffic, args=(port, stop), daemon=True).start()
-        wait_for("both targets are up", lambda: prometheus.up() == ["up", "up"], 30)
+        wait_for("all targets are up", lambda: prometheus.up() == ["up", "up", "up"], 30)
         check_cardinality(port, admin)
         pod = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
         for namespace in ("default", "kube-system"):
@@ -368,7 +375,7 @@ def run(program, directory, dashboard):
             webhook.review(pod, namespace)
         webhook.post(b"{")
         time.sleep(6)
-        check_exposition([scrape(admin), scrape(webhook.admin_port)])
+        check_exposition([scrape(admin), scrape(featbit_admin), scrape(webhook.admin_port)])
         check_live(prometheus, dashboard)
         stop.set()
     finally:
