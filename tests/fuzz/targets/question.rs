@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use flagside::evaluate::json::{Document, Kind};
-use flagside::key::{Asked, DeploymentKey, Key, Keyer, Question, Target, USER_DEPTH_MAX, authorization, raw};
+use flagside::key::{
+    Asked, Asks, DeploymentKey, Key, Keyer, Question, Routing, USER_DEPTH_MAX, authorization, raw,
+};
 use flagside::metrics::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use libfuzzer_sys::fuzz_target;
@@ -34,8 +36,10 @@ fuzz_target!(|bytes: &[u8]| {
         &request.body,
     );
     let Some(question) = read(&request) else { return };
-    let user = Document::parse(&question.user, USER_DEPTH_MAX).expect("an effective user is JSON");
-    assert_eq!(user.root().kind(), Kind::Object);
+    if let Asks::Variants { user, .. } = &question.asks {
+        let user = Document::parse(user, USER_DEPTH_MAX).expect("an effective user is JSON");
+        assert_eq!(user.root().kind(), Kind::Object);
+    }
     assert_eq!(key(&reordered(&request)), Some(question.key), "order matters");
     let forwarded = Request {
         method: question.forward.method.clone(),
@@ -55,7 +59,11 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(request: &Request) -> Option<Question> {
-    let target = Target::of(request.uri.path(), "");
+    let routing = Routing {
+        amplitude: true,
+        ..Routing::default()
+    };
+    let target = routing.target(request.uri.path());
     let deployment_key = authorization::deployment_key(&request.headers).and_then(DeploymentKey::new)?;
     let post = request.method == Method::POST;
     let body = if post { request.body.clone() } else { Bytes::new() };

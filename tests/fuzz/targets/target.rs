@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use flagside::key::Target;
+use flagside::key::Routing;
 use flagside::metrics::Route;
 use libfuzzer_sys::fuzz_target;
 
@@ -13,10 +13,15 @@ fuzz_target!(|text: &str| {
     } else {
         ""
     };
-    let target = Target::of(path, prefix);
+    let routing = Routing {
+        prefix: prefix.to_owned(),
+        amplitude: true,
+        featbit: true,
+    };
+    let target = routing.target(path);
     assert!(target.path.starts_with('/'));
     if prefix.is_empty() {
-        let again = Target::of(&target.path, "");
+        let again = routing.target(&target.path);
         assert_eq!(
             (again.route, &again.path),
             (target.route, &target.path),
