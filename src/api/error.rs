@@ -44,7 +44,9 @@ pub enum RequestError {
     #[error("the request body is incomplete or badly framed")]
     BrokenBody,
     /// No such route.
-    #[error("there is nothing at this path: SDK routes begin with /sdk/, REST routes with /v1/")]
+    #[error(
+        "there is nothing at this path: Amplitude's routes begin with /sdk/ or /v1/, FeatBit's with /api/public/; those of a backend that is not configured are not there"
+    )]
     NotFound,
     /// A route that does not know the method.
     #[error("this path knows these methods: {0}")]

@@ -165,7 +165,9 @@ impl SyncMetrics {
         self.clock_corrections.add();
     }
 
-    pub(super) fn streams(&self) -> u64 {
+    /// Streams to upstream that are open.
+    #[must_use]
+    pub fn streams(&self) -> u64 {
         let closed = self.streams_closed.get();
         self.streams_opened.get().saturating_sub(closed)
     }

@@ -311,6 +311,7 @@ impl Looked {
             return EnvironmentStatus {
                 name: environment.name.to_string(),
                 backend: environment.backend.as_str(),
+                stream: environment.metrics.streams() > 0,
                 deployments: featbit::deployments(&self.proxy, environment),
             };
         }
@@ -329,6 +330,7 @@ impl Looked {
         EnvironmentStatus {
             name: environment.name.to_string(),
             backend: environment.backend.as_str(),
+            stream: false,
             deployments,
         }
     }

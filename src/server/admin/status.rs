@@ -81,8 +81,10 @@ pub struct UpstreamStatus {
 pub struct EnvironmentStatus {
     /// Configured name.
     pub name: String,
-    /// `amplitude`.
+    /// `amplitude` or `featbit`.
     pub backend: &'static str,
+    /// Whether a stream from upstream is open.
+    pub stream: bool,
     /// Its deployments that are known, one for each key.
     pub deployments: Vec<DeploymentStatus>,
 }
@@ -218,7 +220,7 @@ impl EnvironmentStatus {
             "last_sync": last_sync.map(timestamp),
             "last_change": all.iter().filter_map(|deployment| deployment.last_change).max().map(timestamp),
             "age_s": age(last_sync),
-            "stream": false,
+            "stream": self.stream,
             "deployments": all.iter().map(DeploymentStatus::to_json).collect::<Vec<_>>(),
         })
     }
@@ -233,6 +235,7 @@ impl DeploymentStatus {
         json!({
             "key_fingerprint": self.key_fingerprint,
             "flags": self.flags,
+            "segments": self.segments,
             "origin": self.origin.as_str(),
             "last_sync": self.last_sync.map(timestamp),
             "last_change": self.last_change.map(timestamp),

@@ -76,6 +76,7 @@ fn full_status() -> Status {
             latency: Some((Duration::from_millis(20), Duration::from_millis(250))),
         }],
         environments: vec![status::EnvironmentStatus {
+            stream: false,
             name: "main".to_owned(),
             backend: "amplitude",
             deployments: vec![

@@ -85,6 +85,11 @@ fn status_tells_what_is_held() {
     assert_eq!(rows.len(), 1, "{status}");
     assert_eq!(rows[0]["flags"], json!(featbit.keys().len()));
     assert!(!rows[0]["last_sync"].is_null(), "{status}");
+    assert!(rows[0]["segments"].as_u64() > Some(0), "{status}");
+    eventually("the stream", || {
+        let stream = &sidecar.status()["environments"][0]["stream"];
+        (*stream == true).then_some(())
+    });
     let hosts = status["upstreams"].as_array().unwrap().iter();
     let url = featbit.url();
     assert!(
