@@ -25,6 +25,8 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// JSON, as Amplitude labels it.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// JSON, as FeatBit's server labels it.
+pub const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// One URL serves all users, so no cache between us and the client may keep a thing.
 pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 /// Flags depend on the deployment alone; browsers may keep and validate them.
@@ -104,13 +106,6 @@ impl Answer {
             source: Source::Local,
             cache_status,
         }
-    }
-
-    /// The same with another content type.
-    #[must_use]
-    pub fn with_content_type(mut self, content_type: HeaderValue) -> Self {
-        self.content_type = Some(content_type);
-        self
     }
 
     /// The 401 that upstream gave a moment ago, repeated without asking again.

@@ -8,20 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
 use tokio::time::timeout_at;
 
 use crate::cache::flight::Waiter;
-use crate::cache::{self, Flight, Freshness, Joined, Stored};
+use crate::cache::{self, Flight, Freshness, Joined, Marks, Stored};
 use crate::config::Evaluation;
 use crate::key::{DeploymentKey, Question};
-use crate::metrics::{CacheName, CacheResult, Route, Source};
-use crate::store::Deployment;
+use crate::metrics::{self, CacheName, CacheResult, Engine, EvaluatedFlags, Route, Source, Trigger};
+use crate::store::{Definitions, Deployment};
 use crate::sync::Environment;
 use crate::task;
 
 use super::Worker;
-use super::answer::{Answer, Relayed};
+use super::answer::{Answer, JSON, JSON_UTF8, Relayed};
 use super::error::RequestError;
 use super::vendor;
 
@@ -66,6 +67,25 @@ pub enum Landed {
     },
 }
 
+/// An answer of upstream that may be stored.
+#[derive(Debug)]
+pub struct Keeping {
+    /// Body.
+    pub body: Bytes,
+    /// Content type.
+    pub content_type: HeaderValue,
+    /// Strong validator; flags only.
+    pub etag: Option<HeaderValue>,
+    /// When upstream was asked for it.
+    pub asked_at: Instant,
+    /// The deployment's epoch at that time.
+    pub epoch: u64,
+    /// Whose flags it shows.
+    pub deployment: Arc<Deployment>,
+    /// Definitions of the flags it shows, where they were known.
+    pub definitions: Option<Arc<Definitions>>,
+}
+
 /// How a question was answered, and by which entry, for the memo.
 #[derive(Debug)]
 pub struct Climbed {
@@ -99,9 +119,9 @@ impl Climb {
     /// the key meanwhile.
     pub async fn answer(self: Rc<Self>) -> Result<Climbed, RequestError> {
         let began = tokio::time::Instant::now();
-        let here_first =
-            self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none();
-        if here_first && let Some(climbed) = self.answer_locally(began).await? {
+        if self.computes_first()
+            && let Some(climbed) = self.answer_locally(began).await?
+        {
             return Ok(climbed);
         }
         let now = Instant::now();
@@ -396,6 +416,57 @@ impl Climb {
             body: rejection.body.clone(),
         };
         Some(Answer::rejected(&relayed))
+    }
+
+    /// Stores an answer of upstream.
+    pub(super) fn keep(&self, answer: Keeping) -> Landed {
+        let proxy = &self.worker.proxy;
+        answer.deployment.upstream_answered();
+        // The usual label is one that all entries share.
+        let shared = [JSON, JSON_UTF8]
+            .into_iter()
+            .find(|label| *label == answer.content_type);
+        let entry = Arc::new(Stored {
+            body: answer.body,
+            content_type: shared.unwrap_or(answer.content_type),
+            etag: answer.etag,
+            asked_at: answer.asked_at,
+            fresh_until: answer.asked_at + proxy.lifetimes.fresh_for,
+            epoch: answer.epoch,
+            deployment: answer.deployment,
+            route: self.route,
+            definitions: answer.definitions,
+            marks: Marks::default(),
+        });
+        let kept = proxy.cache.put(self.question.key, Arc::clone(&entry));
+        Landed::Stored { entry, kept }
+    }
+
+    /// Counts an answer that was computed here since `began`, and makes its span.
+    pub(super) fn computed_by(
+        &self,
+        engine: Engine,
+        result: metrics::Evaluation,
+        began: Instant,
+        flags: EvaluatedFlags,
+    ) {
+        let trigger = if self.computes_first() {
+            Trigger::LocalMode
+        } else {
+            Trigger::Outage
+        };
+        let metrics = &self.worker.metrics;
+        metrics.evaluated(engine, trigger, result, began.elapsed(), flags);
+        if let Some(tracer) = &self.worker.proxy.tracer
+            && let Some(span) = tracer.inside(&self.question.forward.headers, began)
+        {
+            span.evaluated(&self.environment.name);
+        }
+    }
+
+    /// Whether answers are computed here before anybody is asked.
+    fn computes_first(&self) -> bool {
+        self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none()
     }
 
     fn stale(&self, stored: &Arc<Stored>, source: Source, now: Instant) -> Climbed {

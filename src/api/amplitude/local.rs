@@ -9,13 +9,12 @@ use http::StatusCode;
 use crate::api::answer::Answer;
 use crate::api::ladder::Climb;
 use crate::cache::Stored;
-use crate::config::Evaluation as Mode;
 use crate::evaluate::amplitude::{Evaluation, Host, Subject, Substitute};
 use crate::evaluate::json::{Document, Value};
 use crate::key::flag_keys::FlagKeys;
 use crate::key::question::FlagsMode;
 use crate::key::{Asks, USER_DEPTH_MAX};
-use crate::metrics::{self, Engine, EvaluatedFlags, Route, Trigger};
+use crate::metrics::{self, Engine, EvaluatedFlags, Route};
 use crate::store::{Definitions, FlagData};
 
 use super::upstream::ANSWER_DEPTH_MAX;
@@ -91,11 +90,6 @@ fn variants(
         evaluation.write_v2(&mut body);
     }
     count(climb, &data, &evaluation, began);
-    if let Some(tracer) = &climb.worker.proxy.tracer
-        && let Some(span) = tracer.inside(&climb.question.forward.headers, began)
-    {
-        span.evaluated(&climb.environment.name);
-    }
     Some(Answer::local(Bytes::from(body), None, upstream))
 }
 
@@ -140,11 +134,6 @@ fn count(climb: &Climb, data: &FlagData, evaluation: &Evaluation<'_>, began: Ins
             flags.variant += 1;
         }
     }
-    let trigger = if climb.environment.evaluation == Mode::Local || climb.environment.origins.is_none() {
-        Trigger::LocalMode
-    } else {
-        Trigger::Outage
-    };
     let result = if evaluation.unfaithful() > 0 {
         metrics::Evaluation::Unsupported
     } else if flags.failed > 0 || evaluation.patterns_given_up() > 0 {
@@ -152,8 +141,5 @@ fn count(climb: &Climb, data: &FlagData, evaluation: &Evaluation<'_>, began: Ins
     } else {
         metrics::Evaluation::Ok
     };
-    climb
-        .worker
-        .metrics
-        .evaluated(Engine::Amplitude, trigger, result, began.elapsed(), flags);
+    climb.computed_by(Engine::Amplitude, result, began, flags);
 }

@@ -4,23 +4,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use crate::api::Worker;
-use crate::api::answer::{JSON, REQUEST_ID, Relayed, is_request_id};
-use crate::api::ladder::{Climb, Landed};
-use crate::api::request_id;
-use crate::api::upstream::{Judged, failed, judge, relay};
-use crate::cache::{Marks, Stored};
+use crate::api::answer::{JSON, Relayed};
+use crate::api::ladder::{Climb, Keeping, Landed};
+use crate::api::upstream::{Judged, failed, judge, relay, send};
 use crate::evaluate::json::{Kind, Outline, Wanted};
 use crate::key::Asks;
 use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
-use crate::trace;
 use crate::upstream::{Gate, Limits};
 
 /// Nesting that an answer may have; payloads are free-form.
@@ -46,7 +42,6 @@ fn is_shaped(body: &[u8], wanted: Kind) -> bool {
 }
 
 /// Sends `forward` to the right upstream host of `environment` and judges the outcome.
-///
 pub async fn ask(
     worker: &Worker,
     environment: &Environment,
@@ -68,46 +63,24 @@ pub async fn ask(
         max_answer,
         idempotent: true,
     };
-    let Some(mut request) = request(forward) else {
-        return Judged::Failure(None);
+    let (origin, operation) = match route {
+        Route::FlagsV2 => (&origins.flags, Operation::Flags),
+        Route::FlagsV1 => (&origins.eval, Operation::Flags),
+        _ => (&origins.eval, Operation::Evaluate),
     };
-    let span = trace::ask(worker.proxy.tracer.as_ref(), &mut request);
-    let client = &worker.client;
-    let exchange = match route {
-        Route::FlagsV2 => origins.fetch_flags(client, gate, request, limits).await,
-        Route::FlagsV1 => {
-            client
-                .fetch(&origins.eval, gate, Operation::Flags, request, limits)
-                .await
-        }
+    let exchange = async |request| match route {
+        Route::FlagsV2 => origins.fetch_flags(&worker.client, gate, request, limits).await,
         _ => {
-            client
-                .fetch(&origins.eval, gate, Operation::Evaluate, request, limits)
+            worker
+                .client
+                .fetch(origin, gate, operation, request, limits)
                 .await
         }
     };
-    if let Some(span) = span {
-        let origin = if route == Route::FlagsV2 {
-            &origins.flags
-        } else {
-            &origins.eval
-        };
-        let status = exchange.as_ref().ok().map(Response::status);
-        span.end(origin.host(), &environment.name, status);
+    match send(worker, environment, origin, forward, exchange).await {
+        Some(exchange) => judge(exchange, |body| is_shaped(body, wanted)),
+        None => Judged::Failure(None),
     }
-    judge(exchange, |body| is_shaped(body, wanted))
-}
-
-/// `None` when the target is none that HTTP allows: nothing else may be asked in its place.
-fn request(forward: &Forward) -> Option<Request<Bytes>> {
-    let mut request = Request::new(forward.body.clone());
-    *request.method_mut() = forward.method.clone();
-    *request.uri_mut() = forward.target.parse().ok()?;
-    *request.headers_mut() = forward.headers.clone();
-    if !request.headers().get(REQUEST_ID).is_some_and(is_request_id) {
-        request.headers_mut().insert(REQUEST_ID, request_id::fresh());
-    }
-    Some(request)
 }
 
 /// Fetches the answer of a question and stores it.
@@ -157,35 +130,28 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             let Some(deployment) = deployment else {
                 return Landed::Relayed(Arc::new(relay(response)));
             };
-            deployment.upstream_answered();
             let content_type = response.headers().get(CONTENT_TYPE).cloned().unwrap_or(JSON);
             let body = response.into_body();
-            let entry = Arc::new(Stored {
+            climb.keep(Keeping {
                 etag: climb.question.asks.is_for_flags().then(|| etag(&body)),
                 content_type: content_type_of(content_type),
                 asked_at,
-                fresh_until: asked_at + proxy.lifetimes.fresh_for,
                 epoch,
                 deployment,
                 definitions,
-                route: climb.route,
-                marks: Marks::default(),
                 body,
-            });
-            let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
-            Landed::Stored { entry, kept }
+            })
         }
     }
 }
 
-/// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected. The usual
-/// label is the one that all entries share.
+/// Clients are promised JSON (API 2.7); an upstream that labels JSON as something else is corrected.
 fn content_type_of(value: HeaderValue) -> HeaderValue {
     let is_json = value
         .as_bytes()
         .to_ascii_lowercase()
         .starts_with(b"application/json");
-    if is_json && value != JSON { value } else { JSON }
+    if is_json { value } else { JSON }
 }
 
 /// Whether an answer to this question says that its key is good, and a 401 that it is not: evaluations

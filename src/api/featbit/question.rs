@@ -8,22 +8,20 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
-use crate::api::answer::{Answer, AnswerBody, REQUEST_ID, Relayed, Wished, is_request_id};
+use crate::api::answer::{Answer, AnswerBody, JSON_UTF8, Relayed, Wished};
 use crate::api::error::RequestError;
-use crate::api::ladder::{Climb, Landed};
-use crate::api::{Arriving, Worker, read_body, request_id, upstream};
-use crate::cache::{Marks, Stored};
-use crate::config::Evaluation as Mode;
+use crate::api::ladder::{Climb, Keeping, Landed};
+use crate::api::{Arriving, Worker, read_body, upstream};
 use crate::evaluate::featbit::{Evaluation, Request as Wanted, RequestFault};
 use crate::evaluate::json::{Kind, Outline, Wanted as Shape};
 use crate::key::{Asked, Asks, Question};
-use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source, Trigger};
+use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source};
 use crate::store::featbit::Held;
 use crate::store::{Accepted, Deployment, Standing};
 use crate::sync::Origins;
 use crate::upstream::{Limits, UpstreamError, retry_after};
 
-use super::reply::{JSON, bare, message, no_answer, problem, unauthorized};
+use super::reply::{bare, message, no_answer, problem, unauthorized};
 use super::{Caller, Found, is_json};
 
 /// Nesting that an answer may have; FeatBit's have four levels.
@@ -170,27 +168,23 @@ pub(in crate::api) fn local(climb: &Climb, upstream: Option<StatusCode>) -> Opti
     let began = Instant::now();
     let data = held(climb)?.data()?;
     let evaluation = data.evaluate(wanted);
-    let strict = climb.worker.proxy.featbit.strict && !evaluation.unevaluable().is_empty();
-    let mut body = Vec::new();
-    if !strict {
-        evaluation.write_json(&mut body);
-    }
     count(climb, &evaluation, began);
-    climb
-        .worker
-        .proxy
-        .featbit
-        .unevaluable
-        .tell(&climb.environment.name, &evaluation);
-    if strict {
-        let failed = Relayed {
+    let featbit = &climb.worker.proxy.featbit;
+    featbit.unevaluable.tell(&climb.environment.name, &evaluation);
+    if featbit.strict && !evaluation.unevaluable().is_empty() {
+        // What FeatBit's server says: nothing.
+        return Some(Answer {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             content_type: None,
-            body: Bytes::new(),
-        };
-        return Some(Answer::relayed(&failed, Source::Local));
+            ..Answer::local(Bytes::new(), None, upstream)
+        });
     }
-    Some(Answer::local(body.into(), None, upstream).with_content_type(JSON))
+    let mut body = Vec::new();
+    evaluation.write_json(&mut body);
+    Some(Answer {
+        content_type: Some(JSON_UTF8),
+        ..Answer::local(body.into(), None, upstream)
+    })
 }
 
 fn count(climb: &Climb, evaluation: &Evaluation<'_>, began: Instant) {
@@ -202,20 +196,12 @@ fn count(climb: &Climb, evaluation: &Evaluation<'_>, began: Instant) {
         failed: evaluation.unevaluable().len() as u64,
         ..EvaluatedFlags::default()
     };
-    let trigger = if climb.environment.evaluation == Mode::Local || climb.environment.origins.is_none() {
-        Trigger::LocalMode
-    } else {
-        Trigger::Outage
-    };
     let result = if flags.failed > 0 {
         metrics::Evaluation::Partial
     } else {
         metrics::Evaluation::Ok
     };
-    climb
-        .worker
-        .metrics
-        .evaluated(Engine::Featbit, trigger, result, began.elapsed(), flags);
+    climb.computed_by(Engine::Featbit, result, began, flags);
 }
 
 /// Fetches the answer of a question and stores it.
@@ -253,33 +239,22 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
             let Some(deployment) = deployment.filter(|_| is_of_now && !climb.question.bypass) else {
                 return Landed::Relayed(Arc::new(upstream::relay(response)));
             };
-            deployment.upstream_answered();
-            // The usual label is the one that all entries share.
-            let content_type = response
-                .headers()
-                .get(CONTENT_TYPE)
-                .filter(|value| **value != JSON);
-            let content_type = content_type.cloned().unwrap_or(JSON);
-            let entry = Arc::new(Stored {
+            let content_type = response.headers().get(CONTENT_TYPE).cloned();
+            climb.keep(Keeping {
+                content_type: content_type.unwrap_or(JSON_UTF8),
                 body: response.into_body(),
-                content_type,
                 etag: None,
                 asked_at,
-                fresh_until: asked_at + proxy.lifetimes.fresh_for,
                 epoch,
                 deployment,
-                route: climb.route,
                 definitions: None,
-                marks: Marks::default(),
-            });
-            let kept = proxy.cache.put(climb.question.key, Arc::clone(&entry));
-            Landed::Stored { entry, kept }
+            })
         }
     }
 }
 
-/// Sends the question to upstream. A 429 keeps everybody from asking for this environment for as long as it says. `None`: a question that
-/// cannot be sent.
+/// Sends the question to upstream. A 429 keeps everybody from asking for this environment for as long as it says.
+/// `None`: a question that cannot be sent.
 async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>, UpstreamError>> {
     let proxy = &climb.worker.proxy;
     if held(climb).is_some_and(|held| held.is_paused(Instant::now())) {
@@ -290,16 +265,16 @@ async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>,
         max_answer: proxy.upstream.max_answer,
         idempotent: true,
     };
-    let client = &climb.worker.client;
-    let exchange = client
-        .fetch(
-            &origins.eval,
-            &origins.gate,
-            Operation::Evaluate,
-            request(climb)?,
-            limits,
-        )
-        .await;
+    let (worker, origin, gate) = (&climb.worker, &origins.eval, &origins.gate);
+    let exchange = async |request| {
+        let operation = Operation::Evaluate;
+        worker
+            .client
+            .fetch(origin, gate, operation, request, limits)
+            .await
+    };
+    let forward = &climb.question.forward;
+    let exchange = upstream::send(worker, &climb.environment, origin, forward, exchange).await?;
     if let Ok(response) = &exchange
         && response.status() == StatusCode::TOO_MANY_REQUESTS
     {
@@ -365,18 +340,6 @@ async fn proven(climb: &Rc<Climb>, began: u64, body: &[u8]) -> Result<Option<Arc
 /// is made up: only so many may be learnt, or they would take all places of the key table.
 fn has_place(climb: &Climb) -> bool {
     held(climb).is_some_and(|held| held.join(&climb.deployment_key).is_some())
-}
-
-fn request(climb: &Climb) -> Option<Request<Bytes>> {
-    let forward = &climb.question.forward;
-    let mut request = Request::new(forward.body.clone());
-    *request.method_mut() = forward.method.clone();
-    *request.uri_mut() = forward.target.parse().ok()?;
-    *request.headers_mut() = forward.headers.clone();
-    if !request.headers().get(REQUEST_ID).is_some_and(is_request_id) {
-        request.headers_mut().insert(REQUEST_ID, request_id::fresh());
-    }
-    Some(request)
 }
 
 /// How long upstream asks to wait.

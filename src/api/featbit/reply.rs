@@ -4,10 +4,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::api::answer::{AnswerBody, NO_STORE, status_only};
+use crate::api::answer::{AnswerBody, JSON_UTF8, NO_STORE, status_only};
 
-/// JSON, as FeatBit's server labels it.
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Stable code of an error made here (design 7).
@@ -17,7 +15,7 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("x-flagside-error");
 pub(super) fn json(body: impl Into<Bytes>) -> Response<AnswerBody> {
     let body = body.into();
     let is_empty = body.is_empty();
-    let mut response = with(StatusCode::OK, body, JSON);
+    let mut response = with(StatusCode::OK, body, JSON_UTF8);
     if is_empty {
         response.headers_mut().remove(CONTENT_TYPE);
     }
@@ -52,7 +50,11 @@ pub(super) fn bare(status: StatusCode, code: &'static str) -> Response<AnswerBod
 pub(super) fn no_answer() -> Response<AnswerBody> {
     let body =
         br#"{"message":"upstream gave no answer and there is nothing to answer with instead: try again"}"#;
-    let mut response = with(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(body), JSON);
+    let mut response = with(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Bytes::from_static(body),
+        JSON_UTF8,
+    );
     response
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -65,7 +67,7 @@ pub(super) fn message(text: &str) -> Response<AnswerBody> {
     let mut body = Vec::from(br#"{"message":"#);
     crate::evaluate::json::write_string(text, &mut body);
     body.push(b'}');
-    let mut response = with(StatusCode::BAD_REQUEST, Bytes::from(body), JSON);
+    let mut response = with(StatusCode::BAD_REQUEST, Bytes::from(body), JSON_UTF8);
     mark(&mut response, "invalid_request");
     response
 }
