@@ -3,15 +3,14 @@
 //! It asks nobody anything: all it needs is in the request and its template. Bounded in everything: connections,
 //! heads, bodies, time; when all connections are taken the oldest one makes room.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -34,6 +33,7 @@ use crate::metrics::{InjectorMetrics, Listener, LogMetrics};
 use crate::server::admin::status::State;
 use crate::server::admin::{self, Check, Readiness, Status, Subject};
 use crate::server::listen::{self, BindError};
+use crate::server::roster::{Place, Roster};
 use crate::task::{Stop, Stopper, Tasks};
 
 /// Bytes of a review (OPS 5).
@@ -129,14 +129,7 @@ struct Shared {
     /// Milliseconds after `began` of the last sign of life.
     alive: AtomicU64,
     address: SocketAddr,
-    open: Mutex<Open>,
-}
-
-/// The open connections, oldest first. Dropping an entry closes its connection.
-#[derive(Debug, Default)]
-struct Open {
-    next_id: u64,
-    stoppers: BTreeMap<u64, Stopper>,
+    roster: Arc<Roster>,
 }
 
 impl Injector {
@@ -163,7 +156,7 @@ impl Injector {
             began: Instant::now(),
             alive: AtomicU64::new(0),
             address,
-            open: Mutex::default(),
+            roster: Roster::new(CONNECTIONS_MAX),
         });
         let admin_stop = Stopper::new();
         let admin = admin::start(
@@ -267,11 +260,10 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (id, closed) = shared.admit();
+                let place = shared.roster.admit();
                 let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
                 tasks.spawn("webhook connection", |stop| async move {
-                    let _left = Leave { shared: &shared, id };
-                    serve(stream, &acceptor, &shared, closed, stop).await;
+                    serve(stream, &acceptor, &shared, &place, stop).await;
                 });
             }
             Err(error) => {
@@ -282,8 +274,9 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end. `closed` is its own stop, asked for when it must make room.
-async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Arc<Shared>, closed: Stop, stop: Stop) {
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Arc<Shared>, place: &Place, stop: Stop) {
+    let closed = place.closed();
     // Without it answers only come later.
     let _ = stream.set_nodelay(true);
     let handshake = tokio::select! {
@@ -320,40 +313,7 @@ fn log_end(ended: hyper::Result<()>) {
     }
 }
 
-/// Takes a connection off the list when it ends, in whatever way.
-struct Leave<'a> {
-    shared: &'a Shared,
-    id: u64,
-}
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        let left = self.shared.open().stoppers.remove(&self.id);
-        drop(left);
-    }
-}
-
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        // No code that can panic runs under this lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a new connection on the list, if need be in the place of the oldest one.
-    fn admit(&self) -> (u64, Stop) {
-        let stopper = Stopper::new();
-        let closed = stopper.stop();
-        let mut open = self.open();
-        let is_full = open.stoppers.len() >= CONNECTIONS_MAX;
-        let oldest = is_full.then(|| open.stoppers.pop_first()).flatten();
-        let id = open.next_id;
-        open.next_id += 1;
-        open.stoppers.insert(id, stopper);
-        drop(open);
-        drop(oldest);
-        (id, closed)
-    }
-
     async fn beat(&self, stop: Stop) {
         loop {
             let age = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);

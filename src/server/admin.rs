@@ -5,14 +5,13 @@
 //! when all connections are taken the oldest one makes room, so that nobody can keep a probe out by holding them.
 //! A web page that a user has open cannot read status or metrics.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,8 +26,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
+use super::roster::{Place, Roster};
 use crate::metrics::{self, Closed, ListenerMetrics, TaskMetrics};
-use crate::task::{Stop, Stopper, Tasks};
+use crate::task::{Stop, Tasks};
 
 pub mod status;
 
@@ -133,7 +133,7 @@ pub fn start(
     let admin = Arc::new(Admin {
         subject,
         has_started: AtomicBool::new(false),
-        open: Mutex::default(),
+        roster: Roster::new(CONNECTIONS_MAX),
         connections,
     });
     let thread = thread::Builder::new()
@@ -189,15 +189,8 @@ struct Admin {
     subject: Arc<dyn Subject>,
     /// It has been ready once; never turns back.
     has_started: AtomicBool,
-    open: Mutex<Open>,
+    roster: Arc<Roster>,
     connections: Arc<ListenerMetrics>,
-}
-
-/// The open connections, oldest first. Dropping an entry closes its connection.
-#[derive(Default)]
-struct Open {
-    next_id: u64,
-    stoppers: BTreeMap<u64, Stopper>,
 }
 
 /// Serves on this thread until `stop`.
@@ -228,12 +221,8 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, tasks: Tasks, stop: St
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (id, closed) = admin.admit();
-                let admin = Arc::clone(&admin);
-                tasks.spawn("admin connection", |stop| async move {
-                    let _left = Leave { admin: &admin, id };
-                    serve(stream, peer, &admin, closed, stop).await;
-                });
+                let admitted = Admitted::new(&admin);
+                tasks.spawn("admin connection", |stop| serve(stream, peer, admitted, stop));
             }
             Err(error) => {
                 tracing::debug!(error.msg = %error, "an admin connection could not be accepted");
@@ -243,8 +232,9 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, tasks: Tasks, stop: St
     }
 }
 
-/// Serves one connection to its end. `closed` is its own stop, asked for when it must make room.
-async fn serve(stream: TcpStream, peer: SocketAddr, admin: &Arc<Admin>, closed: Stop, stop: Stop) {
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, peer: SocketAddr, admitted: Admitted, stop: Stop) {
+    let (admin, closed) = (&admitted.admin, admitted.place.closed());
     // Without it answers only come later.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
@@ -271,45 +261,30 @@ async fn serve(stream: TcpStream, peer: SocketAddr, admin: &Arc<Admin>, closed: 
     }
 }
 
-/// Takes a connection off the list when it ends, in whatever way.
-struct Leave<'a> {
-    admin: &'a Admin,
-    id: u64,
+/// A connection that has its place; the end of it is counted, whatever way it ends.
+struct Admitted {
+    admin: Arc<Admin>,
+    place: Place,
 }
 
-impl Drop for Leave<'_> {
+impl Admitted {
+    fn new(admin: &Arc<Admin>) -> Self {
+        let place = admin.roster.admit();
+        admin.connections.connection_opened();
+        Self {
+            admin: Arc::clone(admin),
+            place,
+        }
+    }
+}
+
+impl Drop for Admitted {
     fn drop(&mut self) {
         self.admin.connections.connection_closed();
-        let left = self.admin.open().stoppers.remove(&self.id);
-        drop(left);
     }
 }
 
 impl Admin {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        // No code that can panic runs under this lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a new connection on the list, if need be in the place of the oldest one.
-    fn admit(&self) -> (u64, Stop) {
-        let stopper = Stopper::new();
-        let closed = stopper.stop();
-        let mut open = self.open();
-        let oldest = if open.stoppers.len() < CONNECTIONS_MAX {
-            None
-        } else {
-            open.stoppers.pop_first()
-        };
-        let id = open.next_id;
-        open.next_id += 1;
-        open.stoppers.insert(id, stopper);
-        drop(open);
-        drop(oldest);
-        self.connections.connection_opened();
-        (id, closed)
-    }
-
     /// Counts why a connection ended, if it was not its client's wish.
     fn ended(&self, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };

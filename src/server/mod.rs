@@ -8,6 +8,7 @@ pub mod admin;
 pub mod connection;
 mod lane;
 pub mod listen;
+pub mod roster;
 pub mod worker;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

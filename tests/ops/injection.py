@@ -29,37 +29,12 @@ import jsonpatch
 import kubernetes_validate
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+import support
+from support import check, free_port, wait_for
+
 NAME = "flagside-injector.flagside-system.svc"
 RANDOM_PODS = 200
 SEED = 20260101
-
-failures = []
-checks = 0
-
-
-def check(holds, what):
-    global checks
-    checks += 1
-    if not holds:
-        failures.append(what)
-        print(f"FAILED {what}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(what, holds, seconds=10):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if holds():
-            return True
-        time.sleep(0.05)
-    check(False, f"{what}: not within {seconds} s")
-    return False
 
 
 def certificate(directory, name, days):
@@ -406,7 +381,7 @@ def check_metrics(injector):
 
 
 def main():
-    program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/flagside")
+    program = support.program()
     template = "image: registry.example.com/flagside:1.0.0\nset-env: [AMPLITUDE_SERVER_URL]\n"
     with tempfile.TemporaryDirectory() as directory:
         injector = Injector(program, directory, template, "--log-format", "json")
@@ -422,8 +397,7 @@ def main():
         finally:
             if injector.process.poll() is None:
                 injector.process.kill()
-    print(f"injection: {checks} checks, {len(failures)} failures (seed {SEED})")
-    return 1 if failures else 0
+    return support.finish("injection", f" (seed {SEED})")
 
 
 if __name__ == "__main__":

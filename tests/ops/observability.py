@@ -9,7 +9,6 @@ Needs prometheus and promtool (Debian: prometheus), openssl, and the Python pack
 
 import contextlib
 import http.client
-import http.server
 import itertools
 import json
 import math
@@ -28,9 +27,9 @@ import urllib.request
 import yaml
 
 import injection
-from injection import check, failures, free_port, wait_for
+import support
+from support import Handler, ROOT, check, free_port, serve, wait_for
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLACE = ROOT / "deploy/observability"
 SEED = 20260202
 BUDGET = 1500
@@ -150,16 +149,14 @@ def check_dashboard_file(dashboard, directory):
 
 # A running flagside under traffic
 
-class Cloud(http.server.BaseHTTPRequestHandler):
+class Cloud(Handler):
     """Amplitude's answers, or 503 while it is down."""
 
-    protocol_version = "HTTP/1.1"
     down = threading.Event()
     flags = (ROOT / "src/command/demo/flags.json").read_bytes()
 
     def answer(self):
-        length = int(self.headers.get("content-length") or 0)
-        self.rfile.read(length)
+        self.body()
         status, body = 200, b'{"theme":{"key":"dark","value":"dark"}}'
         if self.down.is_set():
             status, body = 503, b"down"
@@ -169,24 +166,9 @@ class Cloud(http.server.BaseHTTPRequestHandler):
             status, body = 401, b"{}"
         elif "vardata" not in self.path:
             status, body = 404, b"{}"
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.reply(status, body)
 
     do_GET = do_POST = do_HEAD = do_OPTIONS = do_PUT = answer
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_):
-        """Clients that go away are part of the test."""
 
 
 class Asker:
@@ -340,8 +322,7 @@ def check_live(prometheus, dashboard):
 
 
 def run(program, directory, dashboard):
-    cloud = Server(("127.0.0.1", 0), Cloud)
-    threading.Thread(target=cloud.serve_forever, daemon=True).start()
+    cloud = serve(Cloud)
     port, admin = free_port(), free_port()
     log = open(pathlib.Path(directory) / "flagside.log", "w")
     flagside = subprocess.Popen(
@@ -390,14 +371,13 @@ def run(program, directory, dashboard):
 
 
 def main():
-    program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/flagside")
+    program = support.program()
     dashboard = json.loads((PLACE / "dashboard.json").read_text())
     with tempfile.TemporaryDirectory() as directory:
         check_rules()
         check_dashboard_file(dashboard, directory)
         run(program, directory, dashboard)
-    print(f"observability: {injection.checks} checks, {len(failures)} failures (seed {SEED})")
-    return 1 if failures else 0
+    return support.finish("observability", f" (seed {SEED})")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ import tempfile
 import jsonschema
 import yaml
 
+import support
+from support import ROOT, check
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 
 
 def place(error):
@@ -51,11 +53,9 @@ def judge(program, text):
 
 
 def main():
-    program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/flagside")
+    program = support.program()
     printed = subprocess.run([program, "schema"], capture_output=True, text=True, check=True).stdout
-    failures = []
-    if printed != (ROOT / "flagside.schema.json").read_text():
-        failures.append("flagside.schema.json is not what flagside schema prints")
+    check(printed == (ROOT / "flagside.schema.json").read_text(), "flagside.schema.json is not what flagside schema prints")
     schema = json.loads(printed)
     jsonschema.Draft7Validator.check_schema(schema)
     validator = jsonschema.Draft7Validator(schema)
@@ -65,17 +65,14 @@ def main():
         wanted = case.get("refused")
         errors = [leaf for error in validator.iter_errors(yaml.safe_load(text)) for leaf in leaves(error)]
         places = {place(error) for error in errors}
-        if wanted is None and errors:
-            failures.append(f"{name}: the schema refuses {sorted(places)}: {errors[0].message[:200]}")
-        if wanted is not None and wanted not in places:
-            failures.append(f"{name}: the schema should refuse {wanted}, it refuses {sorted(places)}")
+        if wanted is None:
+            check(not errors, f"{name}: the schema refuses {sorted(places)}: {[error.message[:200] for error in errors[:1]]}")
+        else:
+            check(wanted in places, f"{name}: the schema should refuse {wanted}, it refuses {sorted(places)}")
         taken, said = judge(program, text)
-        if taken != (wanted is None):
-            failures.append(f"{name}: flagside check {'takes' if taken else 'refuses'} it: {said.strip()[:300]}")
-    for failure in failures:
-        print(f"FAILED {failure}")
-    print(f"schema: {len(cases)} files, {len(failures)} failures")
-    return 1 if failures else 0
+        verdict = "takes" if taken else "refuses"
+        check(taken == (wanted is None), f"{name}: flagside check {verdict} it: {said.strip()[:300]}")
+    return support.finish("schema", f" ({len(cases)} files)")
 
 
 if __name__ == "__main__":

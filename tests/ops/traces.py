@@ -8,8 +8,6 @@ that answers as it is told. Everything stays on loopback.
 """
 
 import contextlib
-import http.server
-import json
 import pathlib
 import re
 import signal
@@ -23,98 +21,43 @@ import urllib.request
 
 import rotel
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+import support
+from support import Handler, ROOT, check, free_port, serve, wait_for
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 KEY = {"Authorization": "Api-Key server-traces"}
 
-failures = []
-checks = 0
 
-
-def check(holds, what):
-    global checks
-    checks += 1
-    if not holds:
-        failures.append(what)
-        print(f"FAILED {what}")
-
-
-def free_port():
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(what, holds, seconds=10):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if holds():
-            return True
-        time.sleep(0.05)
-    check(False, f"{what}: not within {seconds} s")
-    return False
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_):
-        """Clients that go away are part of the test."""
-
-
-def serve(handler):
-    server = Server(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_port
-
-
-class Cloud(http.server.BaseHTTPRequestHandler):
+class Cloud(Handler):
     """Amplitude's answers; remembers the headers of evaluations."""
 
-    protocol_version = "HTTP/1.1"
     seen = []
     down = threading.Event()
     flags = (ROOT / "src/command/demo/flags.json").read_bytes()
 
     def answer(self):
-        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.body()
         is_flags = "/flags" in self.path
         if not is_flags:
             Cloud.seen.append({name.lower(): value for name, value in self.headers.items()})
         status = 503 if self.down.is_set() else 200
-        body = self.flags if is_flags else b'{"theme":{"key":"dark","value":"dark"}}'
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.reply(status, self.flags if is_flags else b'{"theme":{"key":"dark","value":"dark"}}')
 
     do_GET = do_POST = answer
 
-    def log_message(self, *_):
-        pass
 
-
-class Receiver(http.server.BaseHTTPRequestHandler):
+class Receiver(Handler):
     """An OTLP receiver that answers as it is told."""
 
-    protocol_version = "HTTP/1.1"
     got = []
     status = 200
     pause = 0.0
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.got.append((self.path, dict(self.headers.items()), body))
+        self.got.append((self.path, dict(self.headers.items()), self.body()))
         time.sleep(Receiver.pause)
-        self.send_response(Receiver.status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+        self.reply(Receiver.status)
 
 
 @contextlib.contextmanager
@@ -226,7 +169,7 @@ def check_receiver(program, cloud):
 
 def check_receiver_in_trouble(program, cloud):
     """A receiver that fails or is slow costs requests nothing; headers and path are as configured."""
-    port = serve(Receiver)
+    port = serve(Receiver).server_port
     variables = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/own/path", "OTEL_TRACES_SAMPLER": "always_on",
                  "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20secret-header", "OTEL_BSP_SCHEDULE_DELAY": "50"}
     with flagside(program, cloud, **variables) as (data, admin):
@@ -254,7 +197,7 @@ def check_receiver_in_trouble(program, cloud):
 def check_off(program, cloud):
     """Nothing is exported when the variables say so."""
     quiet = type("Quiet", (Receiver,), {"got": []})
-    port = serve(quiet)
+    port = serve(quiet).server_port
     for variables in ({"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}):
         with flagside(program, cloud, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}", **variables) as (data, admin):
             get(data, "/v1/vardata?user_id=a", KEY | {"traceparent": parent()})
@@ -263,14 +206,13 @@ def check_off(program, cloud):
 
 
 def main():
-    program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/debug/flagside")
-    cloud = serve(Cloud)
+    program = support.program()
+    cloud = serve(Cloud).server_port
     check_passing_on(program, cloud)
     check_receiver(program, cloud)
     check_receiver_in_trouble(program, cloud)
     check_off(program, cloud)
-    print(f"traces: {checks} checks, {len(failures)} failures")
-    return 1 if failures else 0
+    return support.finish("traces")
 
 
 if __name__ == "__main__":

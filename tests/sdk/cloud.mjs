@@ -1,15 +1,10 @@
 // A fake Amplitude cloud on loopback: it speaks the contract (API 2 to 5), evaluates with the published TypeScript
 // engine, counts what it is asked, and fails as it is told to.
-//
-// A process of its own, so that nothing that the checks compute delays its answers. Standard output has one line,
-// {"url", "control"}; POST to the control URL with {"method": [arguments]} calls the methods below. It ends with its
-// standard input.
-
-import http from 'node:http';
 
 import { evaluate, v1, v2 } from './support/engine.mjs';
-import { flags } from './support/flags.mjs';
+import { Fake, json } from './support/fake.mjs';
 import { faults } from './support/faults.mjs';
+import { flags } from './support/flags.mjs';
 
 const SECRET = `Basic ${Buffer.from('api:secret:with:colons').toString('base64')}`;
 const COHORTS = {
@@ -17,7 +12,7 @@ const COHORTS = {
   'c-orgs': { groupType: 'org', memberIds: ['org-1', 'org-3'] },
 };
 
-const state = { flags: flags(), own: {}, revoked: new Set(), fault: null, delay: 0, who: false, etags: false };
+const state = { flags: flags(), own: {}, revoked: new Set(), delay: 0, who: false, etags: false };
 let asked = [];
 const streams = new Set();
 
@@ -28,7 +23,7 @@ const control = {
   /** Gives one deployment flags of its own. */
   setFlagsOf: (key, set) => { state.own[key] = set; push(); },
   /** Every request fails this way from now on; null heals. */
-  fail: (fault) => (fault === 'refused' ? refuse() : heal(fault)),
+  fail: (fault) => cloud.fail(fault),
   /** Milliseconds before every proper answer. */
   setDelay: (delay) => { state.delay = delay; },
   /** Answers 401 to this key. */
@@ -39,25 +34,19 @@ const control = {
   takeAsked: () => { const all = asked; asked = []; return all; },
 };
 
-const server = http.createServer({ keepAliveTimeout: 60_000, maxHeaderSize: 128 * 1024 }, (request, response) => {
-  const chunks = [];
-  request.on('data', (chunk) => chunks.push(chunk));
-  request.on('error', () => {});
-  response.on('error', () => {});
-  request.on('end', () => {
-    const { pathname, searchParams } = new URL(request.url, 'http://cloud');
-    const key = /^api-key +(.*)$/i.exec(request.headers.authorization ?? '')?.[1];
-    const call = { request, response, pathname, searchParams, key, body: Buffer.concat(chunks).toString() };
-    call.route = routeOf(pathname);
-    response.setHeader('Access-Control-Allow-Origin', '*');
-    if (request.method === 'OPTIONS' && !state.fault) return preflight(call);
-    const { method, url: target, headers } = request;
-    const record = { route: call.route, method, target, headers, failed: state.fault, remote: searchParams.get('eval_mode') === 'remote' };
-    asked.push(record);
-    if (state.fault) return faults[state.fault](call, () => respond(call, record));
-    setTimeout(() => respond(call, record), state.delay);
-  });
-});
+const cloud = new Fake((request, response, body) => {
+  const { pathname, searchParams } = new URL(request.url, 'http://cloud');
+  const key = /^api-key +(.*)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const call = { request, response, pathname, searchParams, key, body };
+  call.route = routeOf(pathname);
+  response.setHeader('Access-Control-Allow-Origin', '*');
+  if (request.method === 'OPTIONS' && !cloud.fault) return preflight(call);
+  const { method, url: target, headers } = request;
+  const record = { route: call.route, method, target, headers, failed: cloud.fault, remote: searchParams.get('eval_mode') === 'remote' };
+  asked.push(record);
+  if (cloud.fault) return faults[cloud.fault](call, () => respond(call, record));
+  return setTimeout(() => respond(call, record), state.delay);
+}, { keepAliveTimeout: 60_000, maxHeaderSize: 128 * 1024 });
 
 function preflight({ request, response }) {
   asked.push({ route: 'preflight' });
@@ -160,47 +149,8 @@ function push() {
   for (const send of streams) send();
 }
 
-function json(response, value) {
-  response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(value));
-}
-
 function text(response, status, line) {
   response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' }).end(line);
 }
 
-let port = 0;
-
-function refuse() {
-  if (!server.listening) return undefined;
-  state.fault = 'refused';
-  return new Promise((resolve) => { server.close(resolve); server.closeAllConnections(); });
-}
-
-async function heal(fault) {
-  state.fault = fault;
-  if (!server.listening) await listen();
-}
-
-function listen() {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', 1024, () => { server.off('error', reject); port = server.address().port; resolve(); });
-  });
-}
-
-const door = http.createServer((request, response) => {
-  const chunks = [];
-  request.on('data', (chunk) => chunks.push(chunk));
-  request.on('end', async () => {
-    const results = {};
-    for (const [method, given] of Object.entries(JSON.parse(Buffer.concat(chunks).toString()))) {
-      results[method] = (await control[method](...given)) ?? null;
-    }
-    json(response, results);
-  });
-});
-
-await listen();
-await new Promise((resolve) => { door.listen(0, '127.0.0.1', resolve); });
-console.log(JSON.stringify({ url: `http://127.0.0.1:${port}`, control: `http://127.0.0.1:${door.address().port}` }));
-process.stdin.on('end', () => process.exit(0)).resume();
+await cloud.start(control);

@@ -1,16 +1,16 @@
 // A fake FeatBit evaluation server on loopback: it speaks the recorded contract (FB 3, 6 and 7), counts what it is asked,
-// and fails as it is told to. A process of its own with a control URL, as cloud.mjs.
+// and fails as it is told to.
 
-import http from 'node:http';
-
-import { SECRETS, decodeToken, flags, segments, verdict } from './support/featbit.mjs';
+import { Fake, json } from './support/fake.mjs';
 import { faults } from './support/faults.mjs';
+import { SECRETS, decodeToken, flags, segments, verdict } from './support/featbit.mjs';
 import { sdk } from './support/sdk.mjs';
 
 // The websocket library that the Node SDK brings.
 const { WebSocketServer } = sdk('ws');
 
-const state = { flags: flags(), segments: segments(), fault: null, updates: 0 };
+const JSON_TYPE = 'application/json; charset=utf-8';
+const state = { flags: flags(), segments: segments(), updates: 0 };
 let asked = [];
 let insights = [];
 
@@ -26,7 +26,7 @@ const control = {
   /** The flags as they are. */
   flags: () => state.flags,
   /** Every request fails this way from now on; null heals. */
-  fail: (fault) => (fault === 'refused' ? refuse() : heal(fault)),
+  fail: (fault) => cloud.fail(fault),
   /** Closes every stream with this code. */
   closeStreams: (code) => { for (const socket of streams.clients) socket.close(code); },
   /** The requests since the last call. */
@@ -41,21 +41,15 @@ function message(since) {
   return { messageType: 'data-sync', data };
 }
 
-const server = http.createServer((request, response) => {
-  const chunks = [];
-  request.on('data', (chunk) => chunks.push(chunk));
-  request.on('error', () => {});
-  response.on('error', () => {});
-  request.on('end', () => {
-    const { pathname, searchParams } = new URL(request.url, 'http://server');
-    const route = pathname.split('/').slice(-2).join('/');
-    asked.push({ route, method: request.method, target: request.url, headers: request.headers });
-    const call = { request, response, route };
-    const proper = () => respond(call, searchParams, Buffer.concat(chunks).toString());
-    if (state.fault) return faults[state.fault](call, proper);
-    return proper();
-  });
-});
+const cloud = new Fake((request, response, body) => {
+  const { pathname, searchParams } = new URL(request.url, 'http://server');
+  const route = pathname.split('/').slice(-2).join('/');
+  asked.push({ route, method: request.method, target: request.url, headers: request.headers });
+  const call = { request, response, route };
+  const proper = () => respond(call, searchParams, body);
+  if (cloud.fault) return faults[cloud.fault](call, proper);
+  return proper();
+}, { cut: () => { for (const stream of streams.clients) stream.terminate(); } });
 
 function respond({ request, response, route }, query, body) {
   if (!Object.values(SECRETS).includes(request.headers.authorization)) return response.writeHead(401).end();
@@ -63,7 +57,7 @@ function respond({ request, response, route }, query, body) {
   if (route === 'server/latest-all') {
     const newer = message(Number(query.get('timestamp') ?? 0));
     const isEmpty = newer.data.eventType === 'patch' && !newer.data.featureFlags.length && !newer.data.segments.length;
-    return isEmpty ? response.writeHead(200).end() : json(response, newer);
+    return isEmpty ? response.writeHead(200).end() : json(response, newer, JSON_TYPE);
   }
   if (route === 'insight/track') {
     insights.push(...JSON.parse(body));
@@ -79,14 +73,14 @@ function evaluate(response, { user, filter }) {
   json(response, wanted.map((flag) => {
     const { id, value } = flag.variations.find((variation) => variation.value === values[flag.key]);
     return { key: flag.key, variation: { id, type: flag.variationType, value, matchReason: 'default', sendToExperiment: false } };
-  }));
+  }), JSON_TYPE);
 }
 
 const streams = new WebSocketServer({ noServer: true });
 
-server.on('upgrade', (request, socket, head) => {
+cloud.server.on('upgrade', (request, socket, head) => {
   asked.push({ route: 'streaming', target: request.url.replace(/token=[^&]*/, 'token=***') });
-  if (state.fault) return socket.destroy();
+  if (cloud.fault) return socket.destroy();
   return streams.handleUpgrade(request, socket, head, (stream) => serve(stream, new URL(request.url, 'http://server').searchParams));
 });
 
@@ -106,44 +100,4 @@ function push(data) {
   for (const stream of streams.clients) stream.send(JSON.stringify({ messageType: 'data-sync', data }));
 }
 
-function json(response, value) {
-  response.writeHead(200, { 'Content-Type': 'application/json; charset=utf-8' }).end(JSON.stringify(value));
-}
-
-let port = 0;
-
-function refuse() {
-  if (!server.listening) return undefined;
-  state.fault = 'refused';
-  for (const stream of streams.clients) stream.terminate();
-  return new Promise((resolve) => { server.close(resolve); server.closeAllConnections(); });
-}
-
-async function heal(fault) {
-  state.fault = fault;
-  if (!server.listening) await listen();
-}
-
-function listen() {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', 1024, () => { server.off('error', reject); port = server.address().port; resolve(); });
-  });
-}
-
-const door = http.createServer((request, response) => {
-  const chunks = [];
-  request.on('data', (chunk) => chunks.push(chunk));
-  request.on('end', async () => {
-    const results = {};
-    for (const [method, given] of Object.entries(JSON.parse(Buffer.concat(chunks).toString()))) {
-      results[method] = (await control[method](...given)) ?? null;
-    }
-    json(response, results);
-  });
-});
-
-await listen();
-await new Promise((resolve) => { door.listen(0, '127.0.0.1', resolve); });
-console.log(JSON.stringify({ url: `http://127.0.0.1:${port}`, control: `http://127.0.0.1:${door.address().port}` }));
-process.stdin.on('end', () => process.exit(0)).resume();
+await cloud.start(control);

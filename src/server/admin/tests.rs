@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::metrics::{CacheName, CacheReading, Circuit, Degraded, Listener, Outcome};
+use crate::task::Stopper;
 
 /// A state that tests set.
 #[derive(Default)]
