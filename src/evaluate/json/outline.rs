@@ -1,6 +1,6 @@
 //! What is directly in a text, learnt without a tree: for checking that an answer has the promised shape.
 
-use super::scan::find_special;
+use super::scan::next_special;
 use super::{Document, JsonError, Kind};
 
 /// Deepest nesting that is followed without a tree.
@@ -62,8 +62,10 @@ struct Scan<'s> {
     max_depth: usize,
     wanted: Wanted<'s>,
     depth: usize,
-    /// Whether the container at each depth is an object, a bit each.
-    objects: [u64; DEPTH_MAX / 64],
+    /// Whether the innermost container is an object.
+    is_object: bool,
+    /// Whether the containers around it are, a bit for each depth.
+    objects: [u64; DEPTH_MAX / 64 + 1],
     /// Whether the object at depth 2 has one of the names.
     is_named: bool,
     fits: bool,
@@ -77,7 +79,8 @@ impl<'s> Scan<'s> {
             max_depth,
             wanted,
             depth: 0,
-            objects: [0; DEPTH_MAX / 64],
+            is_object: false,
+            objects: [0; DEPTH_MAX / 64 + 1],
             is_named: false,
             fits: true,
         }
@@ -90,9 +93,13 @@ impl<'s> Scan<'s> {
             b'[' => Kind::Array,
             _ => return None,
         };
-        self.value()?;
+        let mut is_item_due = self.open(kind == Kind::Object)?;
         while self.depth > 0 {
-            self.next()?;
+            is_item_due = if is_item_due {
+                self.item()?
+            } else {
+                self.next()?
+            };
         }
         self.skip_white_space();
         (self.at == self.text.len()).then_some(Outline {
@@ -101,69 +108,68 @@ impl<'s> Scan<'s> {
         })
     }
 
-    /// What follows a value in the innermost container.
-    fn next(&mut self) -> Option<()> {
+    /// What follows a value in the innermost container; says whether that is an item.
+    #[inline(always)]
+    fn next(&mut self) -> Option<bool> {
         self.skip_white_space();
-        match self.peek()? {
-            b',' => {
-                self.at += 1;
-                self.skip_white_space();
-                self.item()
-            }
-            byte if byte == self.bracket() => {
-                self.close(false);
-                Some(())
-            }
-            _ => None,
+        let byte = self.peek()?;
+        self.at += 1;
+        if byte == b',' {
+            self.skip_white_space();
+            return Some(true);
         }
+        (byte == self.bracket()).then_some(())?;
+        self.close(false);
+        Some(false)
     }
 
-    /// A member or an element.
-    #[inline]
-    fn item(&mut self) -> Option<()> {
-        if self.is_object() {
+    /// A member or an element, of a container only the beginning; says whether an item follows at once.
+    #[inline(always)]
+    fn item(&mut self) -> Option<bool> {
+        if self.is_object {
             let start = self.at + 1;
-            self.string()?;
+            let is_escaped = self.string()?;
             if self.depth == 2 && !self.is_named {
-                let name = self.text.get(start..self.at - 1)?;
-                if name.contains(&b'\\') {
+                if is_escaped {
                     return None;
                 }
+                let name = self.text.get(start..self.at - 1)?;
                 self.is_named = self.wanted.names.iter().any(|wanted| wanted.as_bytes() == name);
             }
             self.skip_white_space();
             self.take(b':')?;
             self.skip_white_space();
         }
-        self.value()
-    }
-
-    #[inline]
-    fn value(&mut self) -> Option<()> {
         let first = self.peek()?;
         if self.depth == 1 && first != b'{' {
             self.fits = false;
         }
         match first {
-            b'"' => self.string(),
-            b'{' | b'[' => self.open(first == b'{'),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'n' => self.word(b"null"),
-            _ => self.number(),
+            b'"' => {
+                self.string()?;
+            }
+            b'{' | b'[' => return self.open(first == b'{'),
+            b't' => self.word(b"true")?,
+            b'f' => self.word(b"false")?,
+            b'n' => self.word(b"null")?,
+            _ => self.number()?,
         }
+        Some(false)
     }
 
-    fn open(&mut self, is_object: bool) -> Option<()> {
+    /// An opening bracket; says whether an item follows.
+    #[inline(always)]
+    fn open(&mut self, is_object: bool) -> Option<bool> {
         if self.depth >= self.max_depth {
             return None;
         }
         let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
-        if is_object {
+        if self.is_object {
             self.objects[word] |= bit;
         } else {
             self.objects[word] &= !bit;
         }
+        self.is_object = is_object;
         self.depth += 1;
         self.at += 1;
         if self.depth == 2 {
@@ -171,34 +177,43 @@ impl<'s> Scan<'s> {
         }
         self.skip_white_space();
         if self.peek()? == self.bracket() {
+            self.at += 1;
             self.close(true);
-            return Some(());
+            return Some(false);
         }
-        self.item()
+        Some(true)
     }
 
+    /// What the closing bracket that was just read means.
+    #[inline(always)]
     fn close(&mut self, is_empty: bool) {
         if self.depth == 2 && !self.is_named && !(is_empty && self.wanted.may_be_empty) {
             self.fits = false;
         }
         self.depth -= 1;
-        self.at += 1;
-    }
-
-    fn is_object(&self) -> bool {
-        let index = self.depth - 1;
-        self.objects[index / 64] & (1 << (index % 64)) != 0
+        self.is_object = self.objects[self.depth / 64] & (1 << (self.depth % 64)) != 0;
     }
 
     fn bracket(&self) -> u8 {
-        if self.is_object() { b'}' } else { b']' }
+        if self.is_object { b'}' } else { b']' }
     }
 
-    #[inline]
-    fn string(&mut self) -> Option<()> {
+    /// A string; says whether it has an escape.
+    #[inline(always)]
+    fn string(&mut self) -> Option<bool> {
         self.take(b'"')?;
+        self.at = next_special(self.text, self.at)?;
+        if self.text.get(self.at) == Some(&b'"') {
+            self.at += 1;
+            return Some(false);
+        }
+        self.escaped().map(|()| true)
+    }
+
+    /// The rest of a string from its first escape on.
+    #[inline(never)]
+    fn escaped(&mut self) -> Option<()> {
         loop {
-            self.at += find_special(self.text.get(self.at..)?)?;
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -212,7 +227,7 @@ impl<'s> Scan<'s> {
                     ) {
                         return None;
                     }
-                    self.at += 2;
+                    self.at = next_special(self.text, self.at + 2)?;
                 }
                 _ => return None,
             }

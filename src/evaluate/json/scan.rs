@@ -216,8 +216,8 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<(u32, u32, bool), JsonError> {
         self.at += 1;
         let start = self.at;
-        match find_special(&self.bytes()[start..]) {
-            Some(length) => self.at = start + length,
+        match next_special(self.bytes(), start) {
+            Some(end) => self.at = end,
             None => {
                 self.at = self.bytes().len();
                 return Err(self.fault(Fault::UnexpectedEnd));
@@ -458,18 +458,25 @@ fn fingerprint(name: &str) -> u32 {
     hash
 }
 
-/// Where the first `"`, `\` or control below U+0020 stands; eight bytes at a time.
+/// Where the first `"`, `\` or control below U+0020 stands at or after `from`. Most strings end within eight bytes.
+#[inline(always)]
+pub(super) fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    let Some((first, rest)) = rest.split_first_chunk() else {
+        return find_special(rest).map(|length| from + length);
+    };
+    match specials(u64::from_le_bytes(*first)) {
+        0 => find_special(rest).map(|length| from + 8 + length),
+        hits => Some(from + hits.trailing_zeros() as usize / 8),
+    }
+}
+
+/// Where the first of these stands in `bytes`; eight bytes at a time.
 pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let (chunks, rest) = bytes.as_chunks();
     let mut at = 0;
     for chunk in chunks {
-        let word = u64::from_le_bytes(*chunk);
-        // The lowest high bit that is set is exact: borrows only disturb bytes above a hit.
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let hits = (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5C)) | control) & HIGHS;
+        let hits = specials(u64::from_le_bytes(*chunk));
         if hits != 0 {
             return Some(at + hits.trailing_zeros() as usize / 8);
         }
@@ -479,4 +486,15 @@ pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
         .iter()
         .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
     Some(at + rest)
+}
+
+/// High bits of the bytes that are one of these. The lowest is exact: borrows only disturb bytes above a hit.
+#[inline(always)]
+const fn specials(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (quote, backslash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5C));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let equal = (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
+    (equal | control) & HIGHS
 }
