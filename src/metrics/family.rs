@@ -95,20 +95,23 @@ impl Samples {
     }
 }
 
+/// Makes the samples of a family. Boxed: sixty families of as many types would be sixty times this code.
+pub(super) type Sampler = Box<dyn Fn(&mut Samples) + Send + Sync>;
+
 /// A declared family with the function that reads its numbers.
-pub(super) struct Family<R> {
+pub(super) struct Family {
     declaration: Declaration,
     desc: Desc,
-    read: R,
+    read: Sampler,
 }
 
-impl<R: Fn(&mut Samples) + Send + Sync> Family<R> {
+impl Family {
     /// A family that `read` makes the samples of.
     ///
     /// # Errors
     ///
     /// When name, help or labels are not what Prometheus allows.
-    pub(super) fn new(declaration: Declaration, read: R) -> prometheus::Result<Self> {
+    pub(super) fn new(declaration: Declaration, read: Sampler) -> prometheus::Result<Self> {
         let labels = declaration.labels.iter().map(|name| (*name).to_owned()).collect();
         let desc = Desc::new(
             declaration.name.to_owned(),
@@ -124,7 +127,7 @@ impl<R: Fn(&mut Samples) + Send + Sync> Family<R> {
     }
 }
 
-impl<R: Fn(&mut Samples) + Send + Sync> Collector for Family<R> {
+impl Collector for Family {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.desc]
     }
@@ -148,7 +151,7 @@ impl<R: Fn(&mut Samples) + Send + Sync> Collector for Family<R> {
     }
 }
 
-impl<R> fmt::Debug for Family<R> {
+impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Family")
             .field("declaration", &self.declaration)

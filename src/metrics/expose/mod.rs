@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::Registry;
 
 use super::cells::{LATENCY, Totals};
-use super::family::{Declaration, Family, Kind, Samples};
+use super::family::{Declaration, Family, Kind, Sampler, Samples};
 use super::labels::{Degraded, LogLevel, TraceResult};
 use super::shared::{LogMetrics, TaskMetrics};
 use super::{Group, Parts, WorkerMetrics, process};
@@ -120,12 +120,21 @@ impl<P: Send + Sync + 'static> Declare<'_, P> {
         F: Fn(&P, &mut Samples) + Send + Sync + 'static,
     {
         let parts = Arc::clone(self.parts);
-        let declared = Family::new(declaration, move |samples: &mut Samples| read(&parts, samples))
-            .and_then(|family| self.registry.register(Box::new(family)));
-        if let Err(error) = declared {
-            // A fault of this file, which the tests find; the process is better off without a family than dead.
-            tracing::error!(family = declaration.name, error = %error, "a metric family could not be declared");
-        }
+        register(
+            self.registry,
+            declaration,
+            Box::new(move |samples| read(&parts, samples)),
+        );
+    }
+}
+
+/// Out of line: it stands once in the program instead of once for each family.
+#[inline(never)]
+fn register(registry: &Registry, declaration: Declaration, read: Sampler) {
+    let declared = Family::new(declaration, read).and_then(|family| registry.register(Box::new(family)));
+    if let Err(error) = declared {
+        // A fault of this file, which the tests find; the process is better off without a family than dead.
+        tracing::error!(family = declaration.name, error = %error, "a metric family could not be declared");
     }
 }
 
