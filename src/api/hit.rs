@@ -15,18 +15,16 @@ use crate::metrics::{self, CacheResult, Code, Source};
 use super::Worker;
 use super::answer::{AnswerBody, CACHE_STATUS, NO_CACHE, NO_STORE, is_request_id, matches_etag, text};
 
-/// Seconds for which values are prepared; beyond they are formatted.
-const PREPARED_SECONDS_MAX: u64 = 600;
+/// The value of `Cache-Status` before the seconds left.
+const HIT: &str = "flagside; hit; ttl=";
 /// Bodies from here on are not copied behind their head but written beside it.
 const COPIED_BYTES_MAX: usize = 8 * 1024;
 /// How often the `Date` line is made anew.
 const DATE_MILLIS: u128 = 500;
 
-/// Per worker: header values that would otherwise be formatted per hit.
+/// Per worker: what would otherwise be formatted per hit. Numbers are not: writing one takes no longer than finding it.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    ages: Vec<HeaderValue>,
-    hits: Vec<HeaderValue>,
     started: Instant,
     /// Which half second the `Date` line is of.
     dated: Cell<u128>,
@@ -67,28 +65,13 @@ pub enum Rest {
 }
 
 impl Prepared {
-    /// Values for a freshness lifetime.
-    pub(super) fn new(fresh_for: std::time::Duration) -> Self {
-        let seconds = 0..=fresh_for.as_secs().min(PREPARED_SECONDS_MAX);
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
         Self {
-            ages: seconds.clone().map(HeaderValue::from).collect(),
-            hits: seconds
-                .map(|ttl| text(&format!("flagside; hit; ttl={ttl}")))
-                .collect(),
             started: Instant::now(),
             dated: Cell::new(u128::MAX),
             date: RefCell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"),
         }
-    }
-
-    fn age(&self, stored: &Stored, now: Instant) -> HeaderValue {
-        let age = stored.age(now);
-        pick(&self.ages, age, || HeaderValue::from(age))
-    }
-
-    fn cache_status(&self, stored: &Stored, now: Instant) -> HeaderValue {
-        let ttl = u64::try_from(stored.ttl(now)).unwrap_or(0);
-        pick(&self.hits, ttl, || text(&format!("flagside; hit; ttl={ttl}")))
     }
 
     /// Appends the value of a `Date` header, at most a second old.
@@ -105,9 +88,9 @@ impl Prepared {
     }
 }
 
-fn pick(prepared: &[HeaderValue], seconds: u64, format: impl FnOnce() -> HeaderValue) -> HeaderValue {
-    let prepared = usize::try_from(seconds).ok().and_then(|at| prepared.get(at));
-    prepared.map_or_else(format, HeaderValue::clone)
+/// Seconds of freshness that a hit reports.
+fn seconds_left(stored: &Stored, now: Instant) -> u64 {
+    u64::try_from(stored.ttl(now)).unwrap_or(0)
 }
 
 impl Worker {
@@ -173,10 +156,12 @@ impl Worker {
     fn write_hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
         out.extend_from_slice(stored.content_type.as_bytes());
+        let mut digits = itoa::Buffer::new();
         out.extend_from_slice(b"\r\ncache-status: ");
-        out.extend_from_slice(self.prepared.cache_status(stored, now).as_bytes());
+        out.extend_from_slice(HIT.as_bytes());
+        out.extend_from_slice(digits.format(seconds_left(stored, now)).as_bytes());
         out.extend_from_slice(b"\r\nage: ");
-        out.extend_from_slice(self.prepared.age(stored, now).as_bytes());
+        out.extend_from_slice(digits.format(stored.age(now)).as_bytes());
         if let Some(etag) = &stored.etag {
             out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\netag: ");
             out.extend_from_slice(etag.as_bytes());
@@ -232,8 +217,8 @@ impl Worker {
         if !matched {
             headers.append(CONTENT_TYPE, stored.content_type.clone());
         }
-        headers.append(CACHE_STATUS, self.prepared.cache_status(stored, now));
-        headers.append(AGE, self.prepared.age(stored, now));
+        headers.append(CACHE_STATUS, text(&format!("{HIT}{}", seconds_left(stored, now))));
+        headers.append(AGE, HeaderValue::from(stored.age(now)));
         if let Some(etag) = &stored.etag {
             headers.append(CACHE_CONTROL, NO_CACHE);
             headers.append(ETAG, etag.clone());

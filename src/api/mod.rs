@@ -121,7 +121,6 @@ impl Worker {
         draining: Stop,
         memo_bytes: usize,
     ) -> Self {
-        let prepared = Prepared::new(proxy.lifetimes.fresh_for);
         let memo = RefCell::new(Memo::new(memo_bytes));
         Self {
             proxy,
@@ -130,7 +129,7 @@ impl Worker {
             draining,
             memo,
             scratch: RefCell::default(),
-            prepared,
+            prepared: Prepared::new(),
         }
     }
 
