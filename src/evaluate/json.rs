@@ -8,9 +8,11 @@
 use std::fmt;
 use std::ops::Range;
 
+pub(crate) use self::elements::Elementwise;
 pub use self::outline::{Outline, Wanted};
 use self::scan::Parser;
 
+mod elements;
 mod outline;
 mod scan;
 #[cfg(test)]
@@ -27,6 +29,8 @@ pub struct Document<'a> {
     decoded: String,
     /// The places in `decoded` of the string *values* (names keep theirs in the node).
     spans: Vec<(u32, u32)>,
+    /// The text is its own compact form: strict, no white space between tokens, no escapes, no repeated names.
+    is_compact: bool,
 }
 
 impl<'a> Document<'a> {
@@ -257,6 +261,17 @@ impl<'d> Value<'d> {
             .map(|(_, value)| value)
     }
 
+    /// The values of several members of an object, found in one pass.
+    pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
+        let mut found = [None; N];
+        for (member, value) in self.members() {
+            if let Some(at) = names.iter().position(|name| *name == member) {
+                found[at] = Some(value);
+            }
+        }
+        found
+    }
+
     /// The exact source text.
     pub fn raw(self) -> &'d [u8] {
         self.source().as_bytes()
@@ -271,7 +286,46 @@ impl<'d> Value<'d> {
     /// Appends the value without insignificant white space: member order kept, repeated names resolved,
     /// number literals verbatim, strings as by [`write_string`].
     pub fn write_compact(self, out: &mut Vec<u8>) {
+        if self.document.is_compact {
+            return out.extend_from_slice(self.raw());
+        }
         self.write_with(out, &mut |literal, out| out.extend_from_slice(literal.as_bytes()));
+    }
+
+    /// Appends `"name":`, compact. `name` is the one that this value has in its object.
+    pub(crate) fn write_name(self, name: &str, out: &mut Vec<u8>) {
+        match self.member_start() {
+            Some(start) => out.extend_from_slice(&self.document.text.as_bytes()[start..self.span().start]),
+            None => {
+                write_string(name, out);
+                out.push(b':');
+            }
+        }
+    }
+
+    /// Appends `"name":value`, compact. `name` is the one that this value has in its object.
+    pub(crate) fn write_member(self, name: &str, out: &mut Vec<u8>) {
+        match self.member_start() {
+            Some(start) => out.extend_from_slice(&self.document.text.as_bytes()[start..self.span().end]),
+            None => {
+                self.write_name(name, out);
+                self.write_compact(out);
+            }
+        }
+    }
+
+    /// Where the member starts whose value this is, if the source there is compact.
+    fn member_start(self) -> Option<usize> {
+        // Without repeated names a value stands behind its own name.
+        let name = self.document.nodes.get((self.node as usize).checked_sub(1)?)?;
+        (self.document.is_compact && name.tag == Tag::Name).then(|| name.start as usize - 1)
+    }
+
+    /// Whether it is no object and no array that holds one, however deep.
+    pub(crate) fn is_without_objects(self) -> bool {
+        let end = self.document.after(self.node);
+        let nodes = &self.document.nodes[self.node as usize..end as usize];
+        nodes.iter().all(|node| node.tag != Tag::Object)
     }
 
     /// Like [`Value::write_compact`], but number literals are written by `number`.
@@ -441,6 +495,11 @@ impl Document<'_> {
     fn name(&self, node: Node) -> &str {
         let text = if node.escaped { &self.decoded } else { self.text };
         &text[node.start as usize..node.end as usize]
+    }
+
+    fn name_bytes(&self, node: Node) -> &[u8] {
+        let text = if node.escaped { &self.decoded } else { self.text };
+        &text.as_bytes()[node.start as usize..node.end as usize]
     }
 }
 

@@ -8,8 +8,10 @@
 //! Invariants: the result depends on nothing but the flags, the subject and the [`Host`]; no input,
 //! however hostile, overflows the stack or runs without bound.
 
+mod answers;
 mod compile;
 mod condition;
+mod entries;
 mod evaluation;
 mod murmur3;
 mod number;

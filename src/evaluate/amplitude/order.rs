@@ -1,6 +1,6 @@
 //! The order in which flags are evaluated (AE 10).
 
-use std::collections::HashMap;
+use crate::evaluate::quick_map::WordMap;
 
 /// The dependencies of a flag set as numbers, and which flags cannot be ordered.
 #[derive(Debug)]
@@ -21,22 +21,17 @@ enum State {
 }
 
 impl Order {
-    /// Orders flags, given as keys with the keys that they depend on.
-    pub(super) fn new<'k>(keys: &[&'k str], dependencies: &[Vec<&'k str>]) -> Self {
-        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let index: HashMap<&str, u32> = keys
-            .iter()
-            .enumerate()
-            .map(|(at, key)| (*key, number(at)))
-            .collect();
-        let known = |names: &Vec<&str>| names.iter().filter_map(|name| index.get(name).copied()).collect();
-        let dependencies: Vec<Box<[u32]>> = dependencies.iter().map(known).collect();
+    /// Orders flags, given by the numbers of their keys and, by number, the keys that each depends on.
+    pub(super) fn new<'k>(index: &WordMap<u32>, dependencies: impl Iterator<Item = &'k [Box<str>]>) -> Self {
+        let known = |names: &[Box<str>]| names.iter().filter_map(|name| index.get(name).copied()).collect();
+        let dependencies: Vec<Box<[u32]>> = dependencies.map(known).collect();
+        let n_flags = u32::try_from(dependencies.len()).unwrap_or(u32::MAX);
         let mut order = Self {
             cyclic: cyclic(&dependencies),
             dependencies,
             all: Vec::new(),
         };
-        order.all = order.of((0..keys.len()).map(number));
+        order.all = order.of(0..n_flags);
         order
     }
 

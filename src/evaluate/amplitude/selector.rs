@@ -30,6 +30,17 @@ pub(super) enum Source {
     Result(u32),
 }
 
+impl Source {
+    /// A number of its own in a flag set.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Nowhere => 0,
+            Self::Context(slot) => 1 << 32 | u64::from(slot),
+            Self::Result(slot) => 2 << 32 | u64::from(slot),
+        }
+    }
+}
+
 /// The paths into the context that a flag set selects.
 #[derive(Debug, Default)]
 pub(super) struct Paths {

@@ -13,7 +13,6 @@ pub(super) struct FlagSpec<'d> {
     pub(super) key: &'d str,
     pub(super) variants: Vec<(&'d str, VariantSpec<'d>)>,
     pub(super) segments: Vec<SegmentSpec<'d>>,
-    pub(super) dependencies: Vec<&'d str>,
     pub(super) metadata: Option<Value<'d>>,
 }
 
@@ -62,9 +61,9 @@ pub(super) struct Malformed {
 }
 
 impl Malformed {
-    fn new(place: impl Display, what: &'static str) -> Self {
+    fn new(place: &str, what: &'static str) -> Self {
         Self {
-            place: place.to_string(),
+            place: place.to_owned(),
             what,
         }
     }
@@ -91,7 +90,9 @@ type Read<T> = Result<T, Malformed>;
 impl<'d> FlagSpec<'d> {
     /// Reads a flag whose key is known already.
     pub(super) fn read(key: &'d str, flag: Value<'d>) -> Read<Self> {
-        let variants = required(flag, "variants")?;
+        let [variants, segments, dependencies, metadata] =
+            members(flag, ["variants", "segments", "dependencies", "metadata"]);
+        let variants = required(variants, "variants")?;
         if variants.kind() != Kind::Object {
             return Err(Malformed::new("variants", "is no object"));
         }
@@ -100,16 +101,14 @@ impl<'d> FlagSpec<'d> {
             read.map(|read| (name, read))
                 .map_err(|error| error.within(format_args!("variants.{name}")))
         });
-        let dependencies = match optional(flag, "dependencies") {
-            Some(list) => texts(list, "dependencies")?,
-            None => Vec::new(),
-        };
+        if let Some(list) = dependencies {
+            texts(list, "dependencies")?;
+        }
         Ok(Self {
             key,
             variants: variants.collect::<Read<_>>()?,
-            segments: list(required(flag, "segments")?, "segments", SegmentSpec::read)?,
-            dependencies,
-            metadata: object(flag, "metadata")?,
+            segments: list(required(segments, "segments")?, "segments", SegmentSpec::read)?,
+            metadata: object(metadata, "metadata")?,
         })
     }
 }
@@ -117,16 +116,17 @@ impl<'d> FlagSpec<'d> {
 impl<'d> VariantSpec<'d> {
     fn read(name: &'d str, variant: Value<'d>) -> Read<Self> {
         expect_object(variant)?;
-        let key = match optional(variant, "key") {
-            Some(key) => text(key).ok_or(Malformed::new("key", "is no text"))?,
+        let [key, value, payload, metadata] = members(variant, ["key", "value", "payload", "metadata"]);
+        let key = match key {
+            Some(key) => text(key).ok_or_else(|| Malformed::new("key", "is no text"))?,
             // Kotlin refuses it; the other engines do not, and the name in the map says what is meant.
             None => name,
         };
         Ok(Self {
             key,
-            value: optional(variant, "value"),
-            payload: optional(variant, "payload"),
-            metadata: object(variant, "metadata")?,
+            value,
+            payload,
+            metadata: object(metadata, "metadata")?,
         })
     }
 }
@@ -134,24 +134,26 @@ impl<'d> VariantSpec<'d> {
 impl<'d> SegmentSpec<'d> {
     fn read(segment: Value<'d>) -> Read<Self> {
         expect_object(segment)?;
-        let bucket = match optional(segment, "bucket") {
+        let [bucket, conditions, variant, metadata] =
+            members(segment, ["bucket", "conditions", "variant", "metadata"]);
+        let bucket = match bucket {
             Some(bucket) => Some(BucketSpec::read(bucket).map_err(|error| error.within("bucket"))?),
             None => None,
         };
         let group = |group| list(group, "", ConditionSpec::read);
-        let conditions = match optional(segment, "conditions") {
+        let conditions = match conditions {
             Some(groups) => Some(list(groups, "conditions", group)?),
             None => None,
         };
-        let variant = match optional(segment, "variant") {
-            Some(variant) => Some(text(variant).ok_or(Malformed::new("variant", "is no text"))?),
+        let variant = match variant {
+            Some(variant) => Some(text(variant).ok_or_else(|| Malformed::new("variant", "is no text"))?),
             None => None,
         };
         Ok(Self {
             bucket,
             conditions,
             variant,
-            metadata: object(segment, "metadata")?,
+            metadata: object(metadata, "metadata")?,
         })
     }
 }
@@ -159,10 +161,11 @@ impl<'d> SegmentSpec<'d> {
 impl<'d> ConditionSpec<'d> {
     fn read(condition: Value<'d>) -> Read<Self> {
         expect_object(condition)?;
+        let [selector, op, values] = members(condition, ["selector", "op", "values"]);
         Ok(Self {
-            selector: texts(required(condition, "selector")?, "selector")?,
-            op: required_text(condition, "op")?,
-            values: texts(required(condition, "values")?, "values")?,
+            selector: texts(required(selector, "selector")?, "selector")?,
+            op: required_text(op, "op")?,
+            values: texts(required(values, "values")?, "values")?,
         })
     }
 }
@@ -170,11 +173,12 @@ impl<'d> ConditionSpec<'d> {
 impl<'d> BucketSpec<'d> {
     fn read(bucket: Value<'d>) -> Read<Self> {
         expect_object(bucket)?;
+        let [selector, salt, allocations] = members(bucket, ["selector", "salt", "allocations"]);
         Ok(Self {
-            selector: texts(required(bucket, "selector")?, "selector")?,
-            salt: required_text(bucket, "salt")?,
+            selector: texts(required(selector, "selector")?, "selector")?,
+            salt: required_text(salt, "salt")?,
             allocations: list(
-                required(bucket, "allocations")?,
+                required(allocations, "allocations")?,
                 "allocations",
                 AllocationSpec::read,
             )?,
@@ -185,32 +189,38 @@ impl<'d> BucketSpec<'d> {
 impl<'d> AllocationSpec<'d> {
     fn read(allocation: Value<'d>) -> Read<Self> {
         expect_object(allocation)?;
+        let [distributions, of_allocation] = members(allocation, ["distributions", "range"]);
         let distribution = |distribution| {
             expect_object(distribution)?;
-            Ok((required_text(distribution, "variant")?, range(distribution)?))
+            let [variant, of_distribution] = members(distribution, ["variant", "range"]);
+            Ok((required_text(variant, "variant")?, range(of_distribution)?))
         };
         let distributions = list(
-            required(allocation, "distributions")?,
+            required(distributions, "distributions")?,
             "distributions",
             distribution,
         )?;
         Ok(Self {
-            range: range(allocation)?,
+            range: range(of_allocation)?,
             distributions,
         })
     }
 }
 
-fn optional<'d>(object: Value<'d>, name: &str) -> Option<Value<'d>> {
-    object.get(name).filter(|value| !value.is_null())
+/// The members of these names; null and absent are the same.
+#[inline]
+fn members<'d, const N: usize>(object: Value<'d>, names: [&str; N]) -> [Option<Value<'d>>; N] {
+    object
+        .pick(names)
+        .map(|found| found.filter(|value| !value.is_null()))
 }
 
-fn required<'d>(object: Value<'d>, name: &'static str) -> Read<Value<'d>> {
-    optional(object, name).ok_or(Malformed::new(name, "is missing"))
+fn required<'d>(member: Option<Value<'d>>, name: &'static str) -> Read<Value<'d>> {
+    member.ok_or_else(|| Malformed::new(name, "is missing"))
 }
 
-fn required_text<'d>(object: Value<'d>, name: &'static str) -> Read<&'d str> {
-    text(required(object, name)?).ok_or(Malformed::new(name, "is no text"))
+fn required_text<'d>(member: Option<Value<'d>>, name: &'static str) -> Read<&'d str> {
+    text(required(member, name)?).ok_or_else(|| Malformed::new(name, "is no text"))
 }
 
 fn expect_object(value: Value<'_>) -> Read<()> {
@@ -221,8 +231,8 @@ fn expect_object(value: Value<'_>) -> Read<()> {
     }
 }
 
-fn object<'d>(value: Value<'d>, name: &'static str) -> Read<Option<Value<'d>>> {
-    match optional(value, name) {
+fn object<'d>(member: Option<Value<'d>>, name: &'static str) -> Read<Option<Value<'d>>> {
+    match member {
         Some(found) if found.kind() != Kind::Object => Err(Malformed::new(name, "is no object")),
         found => Ok(found),
     }
@@ -233,16 +243,21 @@ fn list<'d, T>(
     name: &'static str,
     mut read: impl FnMut(Value<'d>) -> Read<T>,
 ) -> Read<Vec<T>> {
+    elements(list, name)?
+        .map(|(at, element)| read(element).map_err(|error| error.within(format_args!("{name}[{at}]"))))
+        .collect()
+}
+
+fn elements<'d>(list: Value<'d>, name: &'static str) -> Read<impl Iterator<Item = (usize, Value<'d>)>> {
     if list.kind() != Kind::Array {
         return Err(Malformed::new(name, "is no array"));
     }
-    let element = |(at, element)| read(element).map_err(|error| error.within(format_args!("{name}[{at}]")));
-    list.elements().enumerate().map(element).collect()
+    Ok(list.elements().enumerate())
 }
 
 fn texts<'d>(value: Value<'d>, name: &'static str) -> Read<Vec<&'d str>> {
     list(value, name, |element| {
-        text(element).ok_or(Malformed::new("", "is no text"))
+        text(element).ok_or_else(|| Malformed::new("", "is no text"))
     })
 }
 
@@ -256,14 +271,19 @@ pub(super) fn text(value: Value<'_>) -> Option<&str> {
     }
 }
 
-/// Two integers, start and end; what follows them is ignored.
-fn range(object: Value<'_>) -> Read<(i64, i64)> {
-    let bounds = list(required(object, "range")?, "range", |bound| {
-        let integer = bound.as_number().and_then(super::number::integer);
-        integer.ok_or(Malformed::new("", "is no integer"))
-    })?;
-    match bounds[..] {
-        [start, end, ..] => Ok((start, end)),
+/// Two integers, start and end; what follows them is ignored, if it is integers.
+fn range(member: Option<Value<'_>>) -> Read<(i64, i64)> {
+    let mut bounds = [None; 2];
+    for (at, bound) in elements(required(member, "range")?, "range")? {
+        let Some(integer) = bound.as_number().and_then(super::number::integer) else {
+            return Err(Malformed::new("", "is no integer").within(format_args!("range[{at}]")));
+        };
+        if let Some(bound) = bounds.get_mut(at) {
+            *bound = Some(integer);
+        }
+    }
+    match bounds {
+        [Some(start), Some(end)] => Ok((start, end)),
         _ => Err(Malformed::new("range", "holds less than two integers")),
     }
 }

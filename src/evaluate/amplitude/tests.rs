@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::order::Order;
 use super::*;
 use crate::evaluate::json::Document;
+use crate::evaluate::quick_map::WordMap;
 
 mod hosts;
 mod isolation;
@@ -150,12 +151,11 @@ fn vectors_order() {
     for case in vectors["cases"].as_array().unwrap() {
         let flags = case["flags"].as_array().unwrap();
         let keys: Vec<&str> = flags.iter().filter_map(|flag| flag["key"].as_str()).collect();
-        let owned: Vec<Vec<String>> = flags.iter().map(|flag| texts(&flag["dependencies"])).collect();
-        let dependencies: Vec<Vec<&str>> = owned
-            .iter()
-            .map(|list| list.iter().map(String::as_str).collect())
-            .collect();
-        let order = Order::new(&keys, &dependencies);
+        let boxed = |list: &Json| texts(list).into_iter().map(String::into_boxed_str).collect();
+        let dependencies: Vec<Vec<Box<str>>> =
+            flags.iter().map(|flag| boxed(&flag["dependencies"])).collect();
+        let index: WordMap<u32> = keys.iter().map(|key| Box::from(*key)).zip(0..).collect();
+        let order = Order::new(&index, dependencies.iter().map(Vec::as_slice));
         let mut wanted: Vec<u32> = Vec::new();
         for key in texts(&case["flagKeys"]) {
             wanted.extend(

@@ -2,10 +2,6 @@
 
 use super::{Bare, Document, Fault, JsonError, Node, Tag};
 
-/// Up to this many members, repeated names are looked for by comparing fingerprints pair by pair; above
-/// it by sorting, which an attacker cannot make quadratic.
-const MEMBERS_COMPARED_PAIRWISE: usize = 64;
-
 /// Marks a container without parent while it is open.
 const NO_PARENT: u32 = u32::MAX;
 
@@ -19,20 +15,29 @@ pub(super) struct Parser<'a> {
     /// The innermost open container; each keeps its parent in `link` until it is closed.
     innermost: u32,
     /// Scratch of [`Parser::resolve_repeated_names`].
-    names: Vec<(u32, u32)>,
-    fingerprints: Vec<u32>,
+    names: Vec<(u64, u32)>,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, max_depth: usize, bare: Option<fn(&str) -> Bare>) -> Self {
         // A guess that is right for users and flag sets; the vector grows for the rest.
         let nodes = Vec::with_capacity((text.len() / 12).clamp(4, 1 << 22));
+        Self::with_nodes(text, max_depth, bare, nodes)
+    }
+
+    /// A parser for [`Parser::enter_array`] and then [`Parser::element`].
+    pub(super) fn of_elements(text: &'a str, max_depth: usize) -> Self {
+        Self::with_nodes(text, max_depth, None, Vec::new())
+    }
+
+    fn with_nodes(text: &'a str, max_depth: usize, bare: Option<fn(&str) -> Bare>, nodes: Vec<Node>) -> Self {
         Self {
             document: Document {
                 text,
                 nodes,
                 decoded: String::new(),
                 spans: Vec::new(),
+                is_compact: bare.is_none(),
             },
             at: 0,
             max_depth,
@@ -40,39 +45,91 @@ impl<'a> Parser<'a> {
             bare,
             innermost: NO_PARENT,
             names: Vec::new(),
-            fingerprints: Vec::new(),
         }
     }
 
     pub(super) fn run(mut self) -> Result<Document<'a>, JsonError> {
-        if u32::try_from(self.document.text.len()).is_err() {
-            return Err(self.fault(Fault::TooLong));
-        }
+        self.check_length()?;
         self.skip_white_space();
+        self.whole_value()?;
+        self.end_of_text()?;
+        Ok(self.document)
+    }
+
+    /// Reads the opening bracket of an array that is the whole text. Says whether there is one.
+    pub(super) fn enter_array(&mut self) -> Result<bool, JsonError> {
+        self.check_length()?;
+        self.skip_white_space();
+        if self.peek() != Some(b'[') || self.max_depth == 0 {
+            return Ok(false);
+        }
+        self.at += 1;
+        self.depth = 1;
+        Ok(true)
+    }
+
+    /// Reads the next element of that array in place of the one before; `None` at the end of the text.
+    pub(super) fn element(&mut self, is_first: bool) -> Result<Option<&Document<'a>>, JsonError> {
+        let document = &mut self.document;
+        document.nodes.clear();
+        document.decoded.clear();
+        document.spans.clear();
+        if self.is_over(b']', is_first)? {
+            self.at += 1;
+            self.end_of_text()?;
+            return Ok(None);
+        }
+        self.document.is_compact = true;
+        self.whole_value()?;
+        Ok(Some(&self.document))
+    }
+
+    fn check_length(&self) -> Result<(), JsonError> {
+        match u32::try_from(self.document.text.len()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.fault(Fault::TooLong)),
+        }
+    }
+
+    /// Reads a value with all that it holds.
+    fn whole_value(&mut self) -> Result<(), JsonError> {
         self.value()?;
         while self.innermost != NO_PARENT {
             self.step()?;
         }
+        Ok(())
+    }
+
+    fn end_of_text(&mut self) -> Result<(), JsonError> {
         self.skip_white_space();
         if self.at < self.bytes().len() {
-            Err(self.fault(Fault::TrailingText))
-        } else {
-            Ok(self.document)
+            return Err(self.fault(Fault::TrailingText));
         }
+        Ok(())
     }
 
     /// Reads what follows a value or an opening bracket inside the innermost container.
+    #[inline]
     fn step(&mut self) -> Result<(), JsonError> {
         let parent = self.innermost as usize;
         let is_first = parent + 1 == self.document.nodes.len();
         let is_object = self.document.nodes[parent].tag == Tag::Object;
-        let close = if is_object { b'}' } else { b']' };
+        if self.is_over(if is_object { b'}' } else { b']' }, is_first)? {
+            self.close();
+            return Ok(());
+        }
+        if is_object {
+            self.name()?;
+        }
+        self.value()
+    }
+
+    /// Whether a container is over, at the bracket that closes it; else the next item follows.
+    #[inline]
+    fn is_over(&mut self, close: u8, is_first: bool) -> Result<bool, JsonError> {
         self.skip_white_space();
         match self.peek() {
-            Some(byte) if byte == close => {
-                self.close();
-                return Ok(());
-            }
+            Some(byte) if byte == close => return Ok(true),
             Some(b',') if !is_first => {
                 self.at += 1;
                 self.skip_white_space();
@@ -81,10 +138,7 @@ impl<'a> Parser<'a> {
             Some(_) if is_first => {}
             Some(_) => return Err(self.fault(Fault::CommaOrEndExpected)),
         }
-        if is_object {
-            self.name()?;
-        }
-        self.value()
+        Ok(false)
     }
 
     fn name(&mut self) -> Result<(), JsonError> {
@@ -206,7 +260,7 @@ impl<'a> Parser<'a> {
         node.end = end;
         node.link = after;
         // A name and a value are two nodes at least: up to three nodes can hold one member only.
-        if node.tag == Tag::Object && after - closed > 4 {
+        if node.tag == Tag::Object && after - closed > 4 && self.may_repeat_names(closed) {
             self.resolve_repeated_names(closed);
         }
     }
@@ -234,6 +288,7 @@ impl<'a> Parser<'a> {
 
     /// Reads the rest of a string that holds an escape (or a fault) at `self.at`.
     fn escaped_string(&mut self, start: usize) -> Result<(), JsonError> {
+        self.document.is_compact = false;
         let text = self.document.text;
         let mut from = start;
         loop {
@@ -352,44 +407,45 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Lets the last member of each name hold, at the first one's position.
-    fn resolve_repeated_names(&mut self, object: u32) {
-        let end = self.document.nodes[object as usize].link;
-        self.names.clear();
-        self.fingerprints.clear();
-        let mut repeated = false;
+    /// Whether two members of an object may have the same name: surely not if this is false.
+    fn may_repeat_names(&self, object: u32) -> bool {
+        let document = &self.document;
+        let end = document.nodes[object as usize].link;
+        let mut seen = [0_u64; 4];
         let mut name = object + 1;
         while name < end {
-            let print = fingerprint(self.document.name(self.document.nodes[name as usize]));
-            repeated |=
-                self.fingerprints.len() > MEMBERS_COMPARED_PAIRWISE || self.fingerprints.contains(&print);
-            self.fingerprints.push(print);
-            self.names.push((name, name));
-            name = self.document.after(name + 1);
-        }
-        if !repeated {
-            return;
-        }
-        // Perhaps: sort by name, then position, and redirect the first of each run to the last's value.
-        let document = &mut self.document;
-        self.names.sort_by(|(a, _), (b, _)| {
-            let [a, b] = [*a, *b].map(|node| document.name(document.nodes[node as usize]));
-            a.cmp(b)
-        });
-        let mut first = 0;
-        while first < self.names.len() {
-            let of_first = self.names[first].0;
-            let mut last = first;
-            while let Some((next, _)) = self.names.get(last + 1) {
-                let [a, b] = [of_first, *next].map(|node| document.name(document.nodes[node as usize]));
-                if a != b {
-                    break;
-                }
-                document.nodes[*next as usize].shadowed = true;
-                last += 1;
+            let print = fingerprint(document.name_bytes(document.nodes[name as usize]));
+            let (word, bit) = ((print >> 62) as usize, 1 << (print >> 56 & 63));
+            if seen[word] & bit != 0 {
+                return true;
             }
-            document.nodes[of_first as usize].link = self.names[last].0 + 1;
-            first = last + 1;
+            seen[word] |= bit;
+            name = document.after(name + 1);
+        }
+        false
+    }
+
+    /// Lets the last member of each name hold, at the first one's position.
+    fn resolve_repeated_names(&mut self, object: u32) {
+        let document = &mut self.document;
+        let end = document.nodes[object as usize].link;
+        self.names.clear();
+        let mut name = object + 1;
+        while name < end {
+            let print = fingerprint(document.name_bytes(document.nodes[name as usize]));
+            self.names.push((print, name));
+            name = document.after(name + 1);
+        }
+        // Members of the same name meet, in their order; of others only some do.
+        self.names.sort_unstable();
+        let mut rest = &mut self.names[..];
+        while let Some((print, _)) = rest.first() {
+            let same = rest.partition_point(|(other, _)| other == print);
+            let (run, after) = rest.split_at_mut(same);
+            if same > 1 {
+                redirect(document, run);
+            }
+            rest = after;
         }
     }
 
@@ -421,9 +477,11 @@ impl<'a> Parser<'a> {
         self.bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn skip_white_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
+            self.document.is_compact = false;
         }
     }
 
@@ -444,18 +502,46 @@ fn position(index: usize) -> u32 {
     index as u32
 }
 
-/// A number that is equal for equal names and mostly differs for others.
-fn fingerprint(name: &str) -> u32 {
-    let bytes = name.as_bytes();
-    let mut hash = position(bytes.len());
-    for chunk in bytes.chunks(4) {
-        let mut word = [0; 4];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u32::from_le_bytes(word))
-            .wrapping_mul(0x9E37_79B1)
-            .rotate_left(13);
+/// Lets the last of each name in `run`, members whose names have one fingerprint, hold for the first one.
+fn redirect(document: &mut Document<'_>, run: &mut [(u64, u32)]) {
+    run.sort_by(|(_, a), (_, b)| {
+        let [a, b] = [*a, *b].map(|node| document.name_bytes(document.nodes[node as usize]));
+        a.cmp(b)
+    });
+    let mut first = 0;
+    while first < run.len() {
+        let of_first = run[first].1;
+        let mut last = first;
+        while let Some((_, next)) = run.get(last + 1) {
+            let [a, b] = [of_first, *next].map(|node| document.name_bytes(document.nodes[node as usize]));
+            if a != b {
+                break;
+            }
+            document.nodes[*next as usize].shadowed = true;
+            document.is_compact = false;
+            last += 1;
+        }
+        document.nodes[of_first as usize].link = run[last].1 + 1;
+        first = last + 1;
     }
-    hash
+}
+
+/// A number that is equal for equal names and mostly differs for others, above all in its highest bits.
+#[inline]
+fn fingerprint(name: &[u8]) -> u64 {
+    const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+    let (head, tail) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => match (name.first_chunk(), name.last_chunk()) {
+            (Some(head), Some(tail)) => (
+                u64::from(u32::from_le_bytes(*head)),
+                u64::from(u32::from_le_bytes(*tail)),
+            ),
+            _ => (name.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0),
+        },
+    };
+    let mixed = (head ^ name.len() as u64).wrapping_mul(MULTIPLIER) ^ tail.rotate_left(32);
+    mixed.wrapping_mul(MULTIPLIER)
 }
 
 /// Where the first `"`, `\` or control below U+0020 stands at or after `from`. Most strings end within eight bytes.

@@ -164,7 +164,7 @@ fn many_repeated_names_resolve_quickly_and_rightly() {
 }
 
 /// Any JSON value, as text with random white space and spelling.
-fn json_text() -> impl Strategy<Value = String> {
+pub(super) fn json_text() -> impl Strategy<Value = String> {
     let space = "[ \t\n\r]{0,2}";
     let string = prop_oneof![
         "[a-c\"\\\\\u{1}é😀]{0,12}".prop_map(|s| serde_json::to_string(&s).unwrap()),
