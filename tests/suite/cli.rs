@@ -251,10 +251,8 @@ fn the_local_answer_of_the_proxy_is_that_of_evaluate() {
 #[test]
 fn the_demo_tells_its_story_and_ends() {
     let settings = Sidecar::command(&["demo"]);
-    let started = std::time::Instant::now();
     let ended = settings.run_within(Duration::from_secs(30));
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(started.elapsed() < Duration::from_secs(30));
     for part in ["miss", "hit", "coalesced", "local"] {
         assert!(ended.stdout.contains(part), "{part} in {}", ended.stdout);
     }

@@ -75,16 +75,15 @@ fn a_question_is_not_relayed_to_another_host_than_upstreams() {
         format!("http://u:p@{}/web/v1/configs", other.address()),
     ] {
         let answer = sidecar.ask(&Ask::get(&target).header("X-Forwarded-Host", &other.address().to_string()));
-        assert!(answer.status < 500, "{target}: {answer:?}");
+        assert_eq!(answer.status, 200, "{target}: {answer:?}");
     }
     assert_eq!(other.accepted(), 0);
     let host = cloud.address().to_string();
-    assert!(
-        cloud
-            .requests()
-            .iter()
-            .all(|request| request.header("host") == Some(&host))
-    );
+    let seen = cloud.requests_on(Route::Other);
+    assert_eq!(seen.len(), 2, "{seen:#?}");
+    for request in seen {
+        assert_eq!(request.header("host"), Some(&*host), "{request:?}");
+    }
 }
 
 #[test]
@@ -278,8 +277,11 @@ fn a_failed_relay_is_an_error_of_ours() {
     let sidecar = Sidecar::start(&cloud);
     cloud.go_down();
     let answer = sidecar.ask(&Ask::get("/web/v1/configs"));
-    assert!([502, 503, 504].contains(&answer.status), "{answer:?}");
-    assert!(answer.error_code().is_some(), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.error_code()),
+        (503, Some("no_answer")),
+        "{answer:?}"
+    );
 }
 
 #[test]

@@ -159,23 +159,37 @@ async fn a_certificate_nobody_vouches_for_is_a_tls_failure() {
 
 #[tokio::test]
 async fn a_port_that_speaks_no_tls_is_a_failure_too() {
-    let fake = Fake::start(vec![last("HTTP/1.1 400 Bad Request\r\n\r\n")]).await;
-    let settings = Upstream {
-        connect_timeout: Duration::from_millis(50),
-        ..patient()
-    };
-    let caller = Caller::new(
-        &settings,
-        &Arc::new(BaseUrl {
+    // One says something else at once, one waits for a request that never comes.
+    for (greeting, wanted) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", Outcome::Tls),
+        ("", Outcome::Timeout),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = BaseUrl {
             tls: true,
-            ..(*fake.base()).clone()
-        }),
-    );
-    let error = caller.get("/").await.unwrap_err();
-    assert!(
-        matches!(error.outcome(), Outcome::Tls | Outcome::Timeout),
-        "{error:?}"
-    );
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            path: String::new(),
+        };
+        let settings = Upstream {
+            connect_timeout: if wanted == Outcome::Timeout {
+                Duration::from_millis(50)
+            } else {
+                EVER
+            },
+            ..patient()
+        };
+        let caller = Caller::new(&settings, &Arc::new(base));
+        let speaking = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(greeting.as_bytes()).await.unwrap();
+            // Open for as long as the caller looks.
+            stream
+        };
+        let (answered, _stream) = tokio::join!(caller.get("/"), speaking);
+        let error = answered.unwrap_err();
+        assert_eq!(error.outcome(), wanted, "{greeting:?}: {error:?}");
+    }
 }
 
 #[tokio::test]

@@ -241,9 +241,10 @@ fn a_flags_file_answers_without_upstream() {
         "AAAAAAAAAAAAAAAAAAAAAAeuJCwcaJDkyJNr2TNnv3lg",
         body("ada").to_string(),
     ));
-    assert!(
-        [401, 503].contains(&foreign.status),
-        "nothing is known of that environment: {foreign:?}"
+    assert_eq!(
+        (foreign.status, foreign.error_code()),
+        (503, Some("no_answer")),
+        "nothing is known of that environment, which is not a no: {foreign:?}"
     );
     let nowhere = sidecar.ask(&Ask::get("/api/public/nowhere"));
     assert_eq!(

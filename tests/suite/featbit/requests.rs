@@ -67,6 +67,7 @@ fn whole_requests_are_answered_as_recorded() {
     }
     let asked = featbit.requests(Route::Evaluate);
     let readable = |body: &[u8]| serde_json::from_slice::<Value>(body).is_ok_and(|body| body.is_object());
+    assert!(!asked.is_empty());
     assert!(
         asked.iter().all(|request| readable(&request.body)),
         "what cannot be read goes nowhere"
