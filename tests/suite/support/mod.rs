@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod caller;
 pub mod codec;
+mod fake;
 pub mod featbit;
 pub mod flags;
 pub mod malformed;

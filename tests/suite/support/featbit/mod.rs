@@ -7,17 +7,15 @@
 mod serve;
 mod state;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
+use super::fake::Server;
 use super::sidecar::{Builder, Sidecar};
+use state::Shared;
 pub use state::{Failure, Recorded, Route};
-use state::{Shared, State};
 
 /// The environment that it serves.
 const ENV: &str = include_str!("../../../vectors/featbit/env-shop-production-1.json");
@@ -26,48 +24,23 @@ const ENV: &str = include_str!("../../../vectors/featbit/env-shop-production-1.j
 #[derive(Debug)]
 pub struct FakeFeatbit {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-    _port: socket2::Socket,
+    server: Server,
 }
 
 impl FakeFeatbit {
     /// Starts a healthy server on a free port of `127.0.0.1`.
     pub fn start() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let port = super::upstream::reserve(any).expect("loopback has a free port");
-        let address = port.local_addr().expect("it is bound");
-        let address = address.as_socket().expect("it is an IP address");
         let env: Value = serde_json::from_str(ENV).expect("the vector is JSON");
-        let shared = Arc::new(Shared::new(State::new(&env)));
-        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::new(state::healthy(&env));
         let inner = Arc::clone(&shared);
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime starts");
-            runtime.block_on(async move {
-                tokio::select! {
-                    () = serve::listen(address, inner) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        let server = Server::start(|address| serve::listen(address, inner));
         shared.wait("its listener", |state| state.is_listening);
-        Self {
-            shared,
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-            _port: port,
-        }
+        Self { shared, server }
     }
 
     /// Its base URL, without a trailing slash.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     /// The program in front of it, on free ports, with its server secret.
@@ -159,7 +132,7 @@ impl FakeFeatbit {
             let place = state.flags.iter_mut().find(|held| held["key"] == key);
             *place.expect("it was there") = flag.clone();
         });
-        let _ = self.shared.pushed.send(vec![flag]);
+        let _ = self.shared.signals.pushed.send(vec![flag]);
     }
 
     /// Turns a flag on or off.
@@ -197,12 +170,12 @@ impl FakeFeatbit {
         let is_hold = |failure: &Failure| matches!(failure, Failure::Hold);
         self.shared
             .update(|state| state.failures.retain(|(_, failure, _)| !is_hold(failure)));
-        self.shared.released.send_modify(|count| *count += 1);
+        self.shared.signals.released.send_modify(|count| *count += 1);
     }
 
     /// Closes its listener and every connection: the port refuses.
     pub fn go_down(&self) {
-        self.shared.door.send_replace(false);
+        self.shared.signals.door.send_replace(false);
         self.shared.wait("its listener to close", |state| {
             !state.is_listening && state.streams == 0
         });
@@ -211,13 +184,13 @@ impl FakeFeatbit {
     /// Ends every failure, and listens again on the same port.
     pub fn heal(&self) {
         self.shared.update(|state| state.failures.clear());
-        self.shared.door.send_replace(true);
+        self.shared.signals.door.send_replace(true);
         self.shared.wait("its listener", |state| state.is_listening);
     }
 
     /// Closes every stream with this code.
     pub fn close_streams(&self, code: u16) {
-        let _ = self.shared.closed.send(code);
+        let _ = self.shared.signals.closed.send(code);
     }
 
     // What it saw.
@@ -266,17 +239,6 @@ impl FakeFeatbit {
             state.insights.len() >= count
         });
         self.insights()
-    }
-}
-
-impl Drop for FakeFeatbit {
-    fn drop(&mut self) {
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let ended = self.thread.take().map(JoinHandle::join);
-        assert!(
-            thread::panicking() || !matches!(ended, Some(Err(_))),
-            "the server's thread panicked"
-        );
     }
 }
 

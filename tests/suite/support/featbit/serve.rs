@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,7 +17,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
@@ -28,18 +26,18 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::TOKEN_AGE;
 use super::state::{Failure, Recorded, Route, Shared};
-use crate::support::upstream::reserve;
+use crate::support::fake;
 
 type Answer = Response<Full<Bytes>>;
 
 /// Listens as the door says, until the future is dropped.
 pub async fn listen(address: SocketAddr, shared: Arc<Shared>) {
-    let mut door = shared.door.subscribe();
+    let mut door = shared.signals.door.subscribe();
     loop {
         let is_open = *door.borrow_and_update();
         // Dropped with the door's change: all connections end.
         let mut connections = JoinSet::new();
-        let listener = is_open.then(|| bind(address).expect("the port is reserved"));
+        let listener = is_open.then(|| fake::listen(address, 1024));
         shared.update(|state| state.is_listening = is_open);
         loop {
             tokio::select! {
@@ -47,7 +45,7 @@ pub async fn listen(address: SocketAddr, shared: Arc<Shared>) {
                     changed.expect("the server outlives its listener");
                     break;
                 }
-                stream = accept(listener.as_ref()) => {
+                stream = fake::accept(listener.as_ref()) => {
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
                         let service = service_fn(|request| answer(request, Arc::clone(&shared)));
@@ -60,24 +58,6 @@ pub async fn listen(address: SocketAddr, shared: Arc<Shared>) {
             }
         }
         connections.shutdown().await;
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = reserve(address)?;
-    socket.listen(1024)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
-}
-
-async fn accept(listener: Option<&TcpListener>) -> tokio::net::TcpStream {
-    let Some(listener) = listener else {
-        return pending().await;
-    };
-    loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            return stream;
-        }
     }
 }
 
@@ -105,7 +85,7 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Result<A
         body: body.to_vec(),
     };
     let route = recorded.route();
-    let mut released = shared.released.subscribe();
+    let mut released = shared.signals.released.subscribe();
     let failure = shared.update(|state| {
         state.requests.push(recorded.clone());
         state.failure(route)
@@ -231,9 +211,9 @@ fn open(
     #[allow(clippy::disallowed_methods, reason = "it ends with the server's runtime")]
     tokio::spawn(async move {
         let (mut door, pushed, closed) = (
-            shared.door.subscribe(),
-            shared.pushed.subscribe(),
-            shared.closed.subscribe(),
+            shared.signals.door.subscribe(),
+            shared.signals.pushed.subscribe(),
+            shared.signals.closed.subscribe(),
         );
         let Ok(upgraded) = upgrade.await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;

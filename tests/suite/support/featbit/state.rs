@@ -1,14 +1,14 @@
 //! What the fake evaluation server knows, and every request that it received.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use flagside::evaluate::featbit::{DataSet, DataSync, EnvironmentId, Request, secret};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
+
+use crate::support::fake::{self, Knowledge};
 
 /// Which requests are meant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -208,10 +208,15 @@ impl State {
     }
 }
 
-/// The state, and the signals between the test and the server's thread.
-pub struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+impl Knowledge for State {
+    fn seen(&self) -> Vec<String> {
+        let line = |request: &Recorded| format!("{} {}", request.method, request.path);
+        self.requests.iter().map(line).collect()
+    }
+}
+
+/// The signals between the test and the server's thread.
+pub struct Signals {
     /// Whether it is to listen.
     pub door: watch::Sender<bool>,
     /// Flags for everybody who streams.
@@ -222,57 +227,24 @@ pub struct Shared {
     pub released: watch::Sender<u64>,
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
+/// What the test and the server's thread share.
+pub type Shared = fake::Shared<State, Signals>;
+
+/// A server in good health with the data of a recorded environment.
+pub fn healthy(env: &Value) -> Shared {
+    let signals = Signals {
+        door: watch::Sender::new(true),
+        pushed: broadcast::Sender::new(64),
+        closed: broadcast::Sender::new(16),
+        released: watch::Sender::new(0),
+    };
+    Shared::new(State::new(env), signals)
 }
 
 impl Shared {
-    pub fn new(state: State) -> Self {
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            door: watch::Sender::new(true),
-            pushed: broadcast::Sender::new(64),
-            closed: broadcast::Sender::new(16),
-            released: watch::Sender::new(0),
-        }
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The data of its environment.
     pub fn data(&self) -> DataSet {
         let state = self.lock();
         state.data(Some(state.id))
-    }
-
-    /// Changes the state and wakes whoever waits for a change.
-    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.lock());
-        self.changed.notify_all();
-        result
-    }
-
-    /// Waits until `reached` is true; panics with `what` when that takes too long.
-    pub fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
-        let patience = crate::support::wait::PATIENCE;
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), patience, |state| !reached(state));
-        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        let seen: Vec<String> = state
-            .requests
-            .iter()
-            .map(|request| format!("{} {}", request.method, request.path))
-            .collect();
-        drop(state);
-        assert!(
-            !timeout.timed_out(),
-            "the evaluation server waited in vain for {what}; it saw {seen:#?}"
-        );
     }
 }

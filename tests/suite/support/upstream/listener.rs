@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -16,50 +16,33 @@ use tokio::time::sleep;
 use super::fault::{Answer, Door, Fault, Route};
 use super::request::{self, Recorded};
 use super::state::Shared;
-
-/// A socket bound to `address` that does not listen; a second one may be bound beside it.
-///
-/// The fake cloud keeps one for as long as it lives: while its listener is closed, the port belongs to
-/// nobody else and connections to it are refused.
-pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = reserve(address)?;
-    socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
-}
+use crate::support::fake::{self, listen};
 
 /// Accepts as the door says, until the future is dropped.
 pub async fn accept(address: SocketAddr, shared: Arc<Shared>) {
-    let mut wanted = shared.door.subscribe();
+    let mut wanted = shared.signals.door.subscribe();
     let mut connections = JoinSet::new();
     loop {
         let door = *wanted.borrow_and_update();
         let listener = match door {
             Door::Refused => None,
-            Door::Full => Some(listen(address, 0).expect("the port is reserved")),
-            _ => Some(listen(address, 1024).expect("the port is reserved")),
+            Door::Full => Some(listen(address, 0)),
+            _ => Some(listen(address, 1024)),
         };
         let mut fillers = Vec::new();
         if door == Door::Full {
             fillers = fill(address).await;
         }
         shared.update(|state| state.door = door);
+        let lets_in = matches!(door, Door::Open | Door::Reset | Door::Mute);
         loop {
             tokio::select! {
                 changed = wanted.changed() => {
                     changed.expect("the cloud outlives its listener");
                     break;
                 }
-                stream = next(listener.as_ref(), door) => {
-                    let cut = shared.cut.subscribe();
+                stream = fake::accept(listener.as_ref().filter(|_| lets_in)) => {
+                    let cut = shared.signals.cut.subscribe();
                     let number = shared.update(|state| {
                         state.accepted += 1;
                         state.open += 1;
@@ -72,18 +55,6 @@ pub async fn accept(address: SocketAddr, shared: Arc<Shared>) {
             }
         }
         drop(fillers);
-    }
-}
-
-/// The next connection; never, unless the door lets connections in.
-async fn next(listener: Option<&TcpListener>, door: Door) -> TcpStream {
-    let Some(listener) = listener.filter(|_| matches!(door, Door::Open | Door::Reset | Door::Mute)) else {
-        return pending().await;
-    };
-    loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            return stream;
-        }
     }
 }
 
@@ -131,7 +102,7 @@ fn reset(stream: TcpStream) {
 
 async fn serve(mut stream: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut idle = shared.idle.subscribe();
+    let mut idle = shared.signals.idle.subscribe();
     let mut buffer = Vec::new();
     loop {
         let request = tokio::select! {
@@ -141,7 +112,7 @@ async fn serve(mut stream: TcpStream, number: u64, shared: &Shared) -> io::Resul
         };
         let Some(request) = request else { return Ok(()) };
         idle.mark_unchanged();
-        let released = shared.released.subscribe();
+        let released = shared.signals.released.subscribe();
         let (answer, fault) = shared.receive(&request);
         if request.route() == Route::Stream && fault.is_none() {
             return stream_flags(stream, &request, shared).await;
@@ -278,7 +249,7 @@ async fn plain(stream: &mut TcpStream, request: &Recorded, answer: &Answer) -> i
 
 /// Server-sent events (API 4.4): the flags at once, then every frame that the test pushes.
 async fn stream_flags(mut stream: TcpStream, request: &Recorded, shared: &Shared) -> io::Result<()> {
-    let mut frames = shared.frames.subscribe();
+    let mut frames = shared.signals.frames.subscribe();
     let key = request.key().unwrap_or_default();
     let (accepted, first) = {
         let state = shared.lock();

@@ -9,18 +9,16 @@ mod state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 pub use answer::COHORT_SECRET;
 use fault::Rule;
 pub use fault::{Door, Fault, Route};
-pub use listener::reserve;
 pub use request::{Question, Recorded};
 use state::Shared;
 
+use crate::support::fake::Server;
 use crate::support::opinion::{self, Shape};
 
 /// A deployment key that the fake cloud accepts unless a test says otherwise.
@@ -30,55 +28,27 @@ pub const KEY: &str = "server-0123456789abcdef";
 #[derive(Debug)]
 pub struct FakeUpstream {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-    _port: socket2::Socket,
+    server: Server,
 }
 
 impl FakeUpstream {
     /// Starts a healthy cloud on a free port of `127.0.0.1`.
     pub fn start() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let port = listener::reserve(any).expect("loopback has a free port");
-        let address = port
-            .local_addr()
-            .expect("it is bound")
-            .as_socket()
-            .expect("it is an IP address");
-        let shared = Arc::new(Shared::new());
-        let (stop, stopped) = oneshot::channel();
+        let shared = Arc::new(state::healthy());
         let inner = Arc::clone(&shared);
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime starts");
-            runtime.block_on(async move {
-                tokio::select! {
-                    () = listener::accept(address, inner) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        let server = Server::start(|address| listener::accept(address, inner));
         shared.wait("its listener", |state| state.door == Door::Open);
-        Self {
-            shared,
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-            _port: port,
-        }
+        Self { shared, server }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// Its base URL, without a trailing slash.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
     // What it knows.
@@ -181,7 +151,7 @@ impl FakeUpstream {
 
     /// Changes the state of the listener, ends the connections there are, and waits until it is so.
     pub fn set_door(&self, door: Door) {
-        self.shared.door.send_replace(door);
+        self.shared.signals.door.send_replace(door);
         self.shared.wait("the door", |state| state.door == door);
         self.cut();
     }
@@ -204,13 +174,13 @@ impl FakeUpstream {
     pub fn release(&self) {
         self.shared
             .update(|state| state.rules.retain(|rule| !matches!(rule.fault, Fault::Hold)));
-        self.shared.released.send_modify(|count| *count += 1);
+        self.shared.signals.released.send_modify(|count| *count += 1);
     }
 
     /// Breaks every open connection and waits until they are gone.
     pub fn cut(&self) {
         let accepted = self.shared.lock().accepted;
-        self.shared.cut.send_modify(|count| *count += 1);
+        self.shared.signals.cut.send_modify(|count| *count += 1);
         // Connections accepted after the cut may be open; with none of those, all are gone.
         self.shared.wait("its connections to end", |state| {
             state.open == 0 || state.accepted > accepted
@@ -219,12 +189,12 @@ impl FakeUpstream {
 
     /// Closes the connections that wait for a request, as a cloud does after its idle time.
     pub fn close_idle(&self) {
-        self.shared.idle.send_modify(|count| *count += 1);
+        self.shared.signals.idle.send_modify(|count| *count += 1);
     }
 
     /// Sends a server-sent event with this data on every open stream.
     pub fn push(&self, data: &str) {
-        let _ = self.shared.frames.send(data.to_owned());
+        let _ = self.shared.signals.frames.send(data.to_owned());
     }
 
     // What it saw.
@@ -275,16 +245,5 @@ impl FakeUpstream {
     pub fn wait_for_open_at_most(&self, count: usize) {
         self.shared
             .wait("its connections to end", |state| state.open <= count);
-    }
-}
-
-impl Drop for FakeUpstream {
-    fn drop(&mut self) {
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let ended = self.thread.take().map(JoinHandle::join);
-        assert!(
-            thread::panicking() || !matches!(ended, Some(Err(_))),
-            "the cloud's thread panicked"
-        );
     }
 }

@@ -1,8 +1,7 @@
 //! What the fake cloud knows: its keys and flags, the rules in force, and every request it received.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -10,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::answer;
 use super::fault::{Answer, Door, Fault, Rule};
 use super::request::{Question, Recorded};
+use crate::support::fake::{self, Knowledge};
 use crate::support::flags;
 
 /// Makes the body of a vardata answer from the question and the flags of its key.
@@ -61,10 +61,15 @@ impl State {
     }
 }
 
-/// The state, and the signals between the test and the listener's thread.
-pub struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+impl Knowledge for State {
+    fn seen(&self) -> Vec<String> {
+        let line = |request: &Recorded| format!("{} {}", request.method, request.target);
+        self.requests.iter().map(line).collect()
+    }
+}
+
+/// The signals between the test and the listener's thread.
+pub struct Signals {
     /// The door as the test wants it.
     pub door: watch::Sender<Door>,
     /// Counts the times that all connections were cut.
@@ -77,77 +82,36 @@ pub struct Shared {
     pub frames: broadcast::Sender<String>,
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
-        f.debug_struct("Shared")
-            .field("requests", &state.requests)
-            .field("rules", &state.rules)
-            .finish_non_exhaustive()
-    }
+/// What the test and the listener's thread share.
+pub type Shared = fake::Shared<State, Signals>;
+
+/// A cloud in good health with the usual flags.
+pub fn healthy() -> Shared {
+    let state = State {
+        requests: Vec::new(),
+        rules: Vec::new(),
+        keys: None,
+        revoked: BTreeSet::new(),
+        flags: flags::flags(1),
+        own_flags: BTreeMap::new(),
+        etags: false,
+        headers: Vec::new(),
+        answer: Arc::new(answer::evaluated_and_who),
+        door: Door::Refused,
+        accepted: 0,
+        open: 0,
+    };
+    let signals = Signals {
+        door: watch::Sender::new(Door::Open),
+        cut: watch::Sender::new(0),
+        idle: watch::Sender::new(0),
+        released: watch::Sender::new(0),
+        frames: broadcast::Sender::new(64),
+    };
+    Shared::new(state, signals)
 }
 
 impl Shared {
-    /// A cloud in good health with the usual flags.
-    pub fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                requests: Vec::new(),
-                rules: Vec::new(),
-                keys: None,
-                revoked: BTreeSet::new(),
-                flags: flags::flags(1),
-                own_flags: BTreeMap::new(),
-                etags: false,
-                headers: Vec::new(),
-                answer: Arc::new(answer::evaluated_and_who),
-                door: Door::Refused,
-                accepted: 0,
-                open: 0,
-            }),
-            changed: Condvar::new(),
-            door: watch::Sender::new(Door::Open),
-            cut: watch::Sender::new(0),
-            idle: watch::Sender::new(0),
-            released: watch::Sender::new(0),
-            frames: broadcast::Sender::new(64),
-        }
-    }
-
-    /// The state, locked; a test that panicked elsewhere does not matter here.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Changes the state and wakes whoever waits for a change.
-    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.lock());
-        self.changed.notify_all();
-        result
-    }
-
-    /// Waits until `reached` is true; panics with `what` and the state when that takes too long.
-    pub fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
-        let patience = crate::support::wait::PATIENCE;
-        let guard = self.lock();
-        let (state, timeout) = self
-            .changed
-            .wait_timeout_while(guard, patience, |state| !reached(state))
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let seen: Vec<_> = state
-            .requests
-            .iter()
-            .map(|request| format!("{} {}", request.method, request.target))
-            .collect();
-        drop(state);
-        assert!(
-            !timeout.timed_out(),
-            "the cloud waited in vain for {what}; it saw {seen:#?}"
-        );
-    }
-
     /// Records `request` and says what it gets: the proper answer and the fault that strikes it, if any.
     pub fn receive(&self, request: &Recorded) -> (Answer, Option<Fault>) {
         self.update(|state| {
