@@ -1,6 +1,6 @@
 //! Requests, responses and connections.
 
-use super::super::cells::{BYTES, LATENCY, Totals};
+use super::super::cells::{BYTES, BytesHistogram, LATENCY, Totals};
 use super::super::family::Samples;
 use super::super::labels::{Closed, Code, Listener, Method, Rejection, Route, Source};
 use super::super::{Parts, WorkerMetrics, routes};
@@ -106,52 +106,37 @@ fn request_durations(parts: &Parts, out: &mut Samples) {
 }
 
 pub(super) fn bodies(on: &Declare<'_>) {
-    on.histogram(
-        "flagside_http_request_body_bytes",
-        "Size of request bodies.",
-        &["route"],
-        |parts, out| {
-            for shown in Route::ALL
-                .into_iter()
-                .filter(|route| routes::request_body(*route) == *route && parts.serves(*route))
-            {
+    type Shown = fn(Route) -> Route;
+    type Read = fn(&WorkerMetrics, Route) -> &BytesHistogram;
+    let sizes: [(&'static str, &'static str, Shown, Read); 2] = [
+        (
+            "flagside_http_request_body_bytes",
+            "Size of request bodies.",
+            routes::request_body,
+            WorkerMetrics::request_bodies,
+        ),
+        (
+            "flagside_http_response_body_bytes",
+            "Size of response bodies, as sent.",
+            routes::response_body,
+            WorkerMetrics::response_bodies,
+        ),
+    ];
+    for (name, help, shown_as, read) in sizes {
+        on.histogram(name, help, &["route"], move |parts, out| {
+            let is_shown = |route: &Route| shown_as(*route) == *route && parts.serves(*route);
+            for shown in Route::ALL.into_iter().filter(is_shown) {
                 let mut totals = Totals::new(&BYTES);
-                for route in Route::ALL
-                    .into_iter()
-                    .filter(|route| routes::request_body(*route) == shown)
-                {
+                for route in Route::ALL.into_iter().filter(|route| shown_as(*route) == shown) {
                     parts
                         .workers
                         .iter()
-                        .for_each(|worker| totals.add(&BYTES, worker.request_bodies(route)));
+                        .for_each(|worker| totals.add(&BYTES, read(worker, route)));
                 }
                 out.histogram(&[shown.as_str()], &totals);
             }
-        },
-    );
-    on.histogram(
-        "flagside_http_response_body_bytes",
-        "Size of response bodies, as sent.",
-        &["route"],
-        |parts, out| {
-            for shown in Route::ALL
-                .into_iter()
-                .filter(|route| routes::response_body(*route) == *route && parts.serves(*route))
-            {
-                let mut totals = Totals::new(&BYTES);
-                for route in Route::ALL
-                    .into_iter()
-                    .filter(|route| routes::response_body(*route) == shown)
-                {
-                    parts
-                        .workers
-                        .iter()
-                        .for_each(|worker| totals.add(&BYTES, worker.response_bodies(route)));
-                }
-                out.histogram(&[shown.as_str()], &totals);
-            }
-        },
-    );
+        });
+    }
 }
 
 pub(super) fn connections(on: &Declare<'_>) {

@@ -54,71 +54,40 @@ pub(super) trait Process: Send + Sync + 'static {
     fn tasks(&self) -> &TaskMetrics;
 }
 
+/// Reads the numbers of a family.
+pub(super) trait Read<P>: Fn(&P, &mut Samples) + Send + Sync + 'static {}
+
+impl<P, F: Fn(&P, &mut Samples) + Send + Sync + 'static> Read<P> for F {}
+
+/// Names of labels.
+type Labels = &'static [&'static str];
+
 impl<P: Send + Sync + 'static> Declare<'_, P> {
-    pub(super) fn counter<F>(
+    pub(super) fn counter(&self, name: &'static str, help: &'static str, labels: Labels, read: impl Read<P>) {
+        self.family(Kind::Counter, name, help, labels, read);
+    }
+
+    pub(super) fn gauge(&self, name: &'static str, help: &'static str, labels: Labels, read: impl Read<P>) {
+        self.family(Kind::Gauge, name, help, labels, read);
+    }
+
+    pub(super) fn histogram(
         &self,
         name: &'static str,
         help: &'static str,
-        labels: &'static [&'static str],
-        read: F,
-    ) where
-        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
-    {
-        self.family(
-            Declaration {
-                name,
-                help,
-                kind: Kind::Counter,
-                labels,
-            },
-            read,
-        );
+        labels: Labels,
+        read: impl Read<P>,
+    ) {
+        self.family(Kind::Histogram, name, help, labels, read);
     }
 
-    pub(super) fn gauge<F>(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        labels: &'static [&'static str],
-        read: F,
-    ) where
-        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
-    {
-        self.family(
-            Declaration {
-                name,
-                help,
-                kind: Kind::Gauge,
-                labels,
-            },
-            read,
-        );
-    }
-
-    pub(super) fn histogram<F>(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        labels: &'static [&'static str],
-        read: F,
-    ) where
-        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
-    {
-        self.family(
-            Declaration {
-                name,
-                help,
-                kind: Kind::Histogram,
-                labels,
-            },
-            read,
-        );
-    }
-
-    fn family<F>(&self, declaration: Declaration, read: F)
-    where
-        F: Fn(&P, &mut Samples) + Send + Sync + 'static,
-    {
+    fn family(&self, kind: Kind, name: &'static str, help: &'static str, labels: Labels, read: impl Read<P>) {
+        let declaration = Declaration {
+            name,
+            help,
+            kind,
+            labels,
+        };
         let parts = Arc::clone(self.parts);
         register(
             self.registry,
