@@ -350,7 +350,12 @@ fn clients_poll_flags_evaluated_for_their_user() {
     assert_eq!(answer.status, 200);
     let message = answer.json();
     let verdict = featbit.verdict(&json!({"user": user}));
-    for told in verdict.as_array().unwrap() {
+    let verdict = verdict.as_array().unwrap();
+    assert_eq!(
+        message["data"]["featureFlags"].as_array().unwrap().len(),
+        verdict.len()
+    );
+    for told in verdict {
         let flag = flag(&message, told["key"].as_str().unwrap()).unwrap();
         assert_eq!(flag["variation"], told["variation"]["value"], "{}", told["key"]);
     }
