@@ -313,7 +313,7 @@ fn environments(config: &Config, upstream: &Arc<Shared>, metrics: &Metrics) -> R
             let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
             match settings.backend {
                 Backend::Amplitude => {
-                    let data = FlagData::compile(text.into()).map_err(|error| failed(error.to_string()))?;
+                    let data = FlagData::compile(text).map_err(|error| failed(error.to_string()))?;
                     for problem in data.set.problems() {
                         tracing::warn!(environment = settings.name, flag = %problem.flag, "{}: {}", path.display(), problem.detail);
                     }

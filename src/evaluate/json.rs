@@ -15,6 +15,7 @@ use self::scan::Parser;
 mod elements;
 mod outline;
 mod scan;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
@@ -262,10 +263,13 @@ impl<'d> Value<'d> {
     }
 
     /// The values of several members of an object, found in one pass.
+    #[inline]
     pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
         let mut found = [None; N];
-        for (member, value) in self.members() {
-            if let Some(at) = names.iter().position(|name| *name == member) {
+        let mut members = self.members();
+        while let Some((member, value)) = members.next_node() {
+            let member = self.document.name_bytes(self.document.nodes[member as usize]);
+            if let Some(at) = names.iter().position(|name| name.as_bytes() == member) {
                 found[at] = Some(value);
             }
         }
@@ -292,40 +296,20 @@ impl<'d> Value<'d> {
         self.write_with(out, &mut |literal, out| out.extend_from_slice(literal.as_bytes()));
     }
 
-    /// Appends `"name":`, compact. `name` is the one that this value has in its object.
-    pub(crate) fn write_name(self, name: &str, out: &mut Vec<u8>) {
-        match self.member_start() {
-            Some(start) => out.extend_from_slice(&self.document.text.as_bytes()[start..self.span().start]),
-            None => {
-                write_string(name, out);
-                out.push(b':');
-            }
-        }
-    }
-
     /// Appends `"name":value`, compact. `name` is the one that this value has in its object.
     pub(crate) fn write_member(self, name: &str, out: &mut Vec<u8>) {
-        match self.member_start() {
-            Some(start) => out.extend_from_slice(&self.document.text.as_bytes()[start..self.span().end]),
-            None => {
-                self.write_name(name, out);
+        // Without repeated names a value stands behind its own name.
+        match self.node.checked_sub(1) {
+            Some(name) if self.document.is_compact => {
+                let start = self.document.nodes[name as usize].start as usize - 1;
+                out.extend_from_slice(&self.document.text.as_bytes()[start..self.span().end]);
+            }
+            _ => {
+                write_string(name, out);
+                out.push(b':');
                 self.write_compact(out);
             }
         }
-    }
-
-    /// Where the member starts whose value this is, if the source there is compact.
-    fn member_start(self) -> Option<usize> {
-        // Without repeated names a value stands behind its own name.
-        let name = self.document.nodes.get((self.node as usize).checked_sub(1)?)?;
-        (self.document.is_compact && name.tag == Tag::Name).then(|| name.start as usize - 1)
-    }
-
-    /// Whether it is no object and no array that holds one, however deep.
-    pub(crate) fn is_without_objects(self) -> bool {
-        let end = self.document.after(self.node);
-        let nodes = &self.document.nodes[self.node as usize..end as usize];
-        nodes.iter().all(|node| node.tag != Tag::Object)
     }
 
     /// Like [`Value::write_compact`], but number literals are written by `number`.
@@ -432,19 +416,24 @@ impl fmt::Debug for Members<'_> {
 impl<'d> Iterator for Members<'d> {
     type Item = (&'d str, Value<'d>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = self.next_node()?;
+        Some((self.document.name(self.document.nodes[name as usize]), value))
+    }
+}
+
+impl<'d> Members<'d> {
+    /// The next member, its name as the number of a node.
+    #[inline]
+    fn next_node(&mut self) -> Option<(u32, Value<'d>)> {
+        let document = self.document;
         while self.next < self.end {
-            let document = self.document;
-            let name = document.nodes[self.next as usize];
-            self.next = document.after(self.next + 1);
-            if !name.shadowed {
-                return Some((
-                    document.name(name),
-                    Value {
-                        document,
-                        node: name.link,
-                    },
-                ));
+            let name = self.next;
+            self.next = document.after(name + 1);
+            let Node { link, shadowed, .. } = document.nodes[name as usize];
+            if !shadowed {
+                return Some((name, Value { document, node: link }));
             }
         }
         None
@@ -483,6 +472,7 @@ impl<'d> Iterator for Elements<'d> {
 
 impl Document<'_> {
     /// The node that follows the value at `node` and all that it holds.
+    #[inline]
     fn after(&self, node: u32) -> u32 {
         let value = self.nodes[node as usize];
         if matches!(value.tag, Tag::Array | Tag::Object) {
@@ -492,14 +482,43 @@ impl Document<'_> {
         }
     }
 
+    #[inline]
     fn name(&self, node: Node) -> &str {
         let text = if node.escaped { &self.decoded } else { self.text };
         &text[node.start as usize..node.end as usize]
     }
 
+    #[inline]
     fn name_bytes(&self, node: Node) -> &[u8] {
+        &self.names(node)[node.start as usize..node.end as usize]
+    }
+
+    /// The first eight bytes of a name, as a number that is ordered as names are; short ones are padded with 0.
+    #[inline]
+    fn name_head(&self, node: Node) -> u64 {
+        let (start, end) = (node.start as usize, node.end as usize);
+        let names = self.names(node);
+        // What follows a name is read with it and thrown away, unless the text ends there.
+        let head = match names.get(start..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => u64::from_be_bytes(*bytes),
+            None => {
+                let mut bytes = [0; 8];
+                for (to, from) in bytes.iter_mut().zip(&names[start..end]) {
+                    *to = *from;
+                }
+                u64::from_be_bytes(bytes)
+            }
+        };
+        match end - start {
+            length @ 0..8 => head & !(u64::MAX >> (8 * length)),
+            _ => head,
+        }
+    }
+
+    #[inline]
+    fn names(&self, node: Node) -> &[u8] {
         let text = if node.escaped { &self.decoded } else { self.text };
-        &text.as_bytes()[node.start as usize..node.end as usize]
+        text.as_bytes()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Flag sets as upstream gave them, compiled.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -18,8 +18,8 @@ pub type Definitions = HashMap<Box<str>, u128>;
 pub struct FlagData {
     /// The array, byte for byte.
     pub body: Bytes,
-    /// Strong validator of `body`.
-    pub etag: HeaderValue,
+    /// Of `body`, once somebody asked for it: most are never asked for, and large ones take milliseconds.
+    etag: OnceLock<HeaderValue>,
     /// The validator upstream gave with it.
     pub upstream_etag: Option<HeaderValue>,
     /// Compiled, for evaluation.
@@ -33,7 +33,7 @@ impl FlagData {
     ///
     /// # Errors
     /// When `body` is not a JSON array.
-    pub fn compile(body: Bytes) -> Result<Self, FlagSetError> {
+    pub fn compile(body: impl Into<Vec<u8>>) -> Result<Self, FlagSetError> {
         let set = FlagSet::compile_owned(body.into())?;
         let body = Bytes::from_owner(Text(Arc::clone(set.text())));
         let definitions = set
@@ -41,12 +41,18 @@ impl FlagData {
             .map(|flag| (Box::from(flag.key), flag.definition))
             .collect();
         Ok(Self {
-            etag: etag(&body),
+            etag: OnceLock::new(),
             upstream_etag: None,
             set,
             definitions: Arc::new(definitions),
             body,
         })
+    }
+
+    /// Strong validator of `body`.
+    #[must_use]
+    pub fn etag(&self) -> &HeaderValue {
+        self.etag.get_or_init(|| etag(&self.body))
     }
 
     /// The array with only the flags of `wanted`, each byte for byte and in the array's order.

@@ -55,7 +55,7 @@ fn flags(climb: &Climb, wanted: &FlagKeys, mode: FlagsMode, upstream: Option<Sta
     // The file stands in for what was never synced, not for a set that upstream refuses to give.
     let is_synced = synced.as_ref().is_some_and(|flags| flags.evaluation().is_some());
     let data = data.or_else(|| climb.environment.bootstrap.clone().filter(|_| !is_synced))?;
-    let etag = wanted.is_all().then(|| data.etag.clone());
+    let etag = wanted.is_all().then(|| data.etag().clone());
     Some(Answer::local(data.filtered(wanted), etag, upstream))
 }
 

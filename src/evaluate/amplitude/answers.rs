@@ -20,6 +20,10 @@ pub(super) struct Answers<'d> {
     places: QuickMap<&'d str, usize>,
     /// Per variant, once it is needed, where its head is written.
     heads: Vec<Option<Range<usize>>>,
+    /// The flag's metadata.
+    metadata: Named<'d>,
+    /// Where it is written, members alone, once it was.
+    written_metadata: Option<Range<usize>>,
     /// The choices of the segment at hand, by the place of the variant.
     of_segment: Vec<(usize, u32)>,
     name: Range<usize>,
@@ -43,12 +47,10 @@ impl<'d> Answers<'d> {
                 .sum::<usize>()
             + spec.metadata.map_or(0, |metadata| metadata.raw().len());
         Self {
-            places: if spec.variants.len() > COMPARED_ONE_BY_ONE {
-                places(&spec.variants)
-            } else {
-                QuickMap::default()
-            },
+            places: places(&spec.variants),
             heads: vec![None; spec.variants.len()],
+            metadata: Named::merged([spec.metadata]),
+            written_metadata: None,
             of_segment: Vec::new(),
             name: flag.name.clone(),
             written_max: written_bytes + size.saturating_mul(WRITTEN_FACTOR_MAX) + WRITTEN_BYTES_FREE,
@@ -84,22 +86,17 @@ impl<'d> Answers<'d> {
         let head = self.heads[place]
             .get_or_insert_with(|| write_head(&self.name, variant, out))
             .clone();
-        let metadata = merged([flag.metadata, segment.metadata, variant.metadata]);
-        let member = |name: &str| {
-            metadata
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| *value)
-        };
+        let own = Named::merged([segment.metadata, variant.metadata]);
+        let member = |name: &str| own.get(name).or_else(|| self.metadata.get(name));
         let start = out.len();
         if let Some(key) = member("experimentKey").filter(|key| !key.is_null()) {
             out.extend_from_slice(b",\"expKey\":");
             key.write_compact(out);
         }
         let v1_extra = start..out.len();
-        write_tail(&metadata, out);
         let is_default = member("default").and_then(Value::as_bool) == Some(true);
         let is_deployed = member("deployed").and_then(Value::as_bool) != Some(false);
+        self.write_tail(&own, out);
         let choice = Choice {
             head,
             tail: v1_extra.end..out.len(),
@@ -112,6 +109,50 @@ impl<'d> Answers<'d> {
         choices.push(choice);
         self.of_segment.insert(at, (place, number));
         Some(number)
+    }
+
+    /// Writes `,"metadata":{...}}`, or the closing brace alone: a shallow merge, in which `own` replaces values of the
+    /// flag's metadata where they stand and adds the rest.
+    fn write_tail(&mut self, own: &Named<'_>, out: &mut Vec<u8>) {
+        if self.metadata.list.is_empty() && own.list.is_empty() {
+            return out.push(b'}');
+        }
+        out.extend_from_slice(b",\"metadata\":{");
+        let start = out.len();
+        let replaces = own
+            .list
+            .iter()
+            .any(|(name, _)| self.metadata.place(name).is_some());
+        match &self.written_metadata {
+            _ if replaces => {
+                for (name, value) in &self.metadata.list {
+                    separate(start, out);
+                    own.get(name).unwrap_or(*value).write_member(name, out);
+                }
+            }
+            Some(written) => out.extend_from_within(written.clone()),
+            None => {
+                for (name, value) in &self.metadata.list {
+                    separate(start, out);
+                    value.write_member(name, out);
+                }
+                self.written_metadata = Some(start..out.len());
+            }
+        }
+        for (name, value) in &own.list {
+            if !replaces || self.metadata.place(name).is_none() {
+                separate(start, out);
+                value.write_member(name, out);
+            }
+        }
+        out.extend_from_slice(b"}}");
+    }
+}
+
+/// Writes a comma before every member but the first, which is written at `start`.
+fn separate(start: usize, out: &mut Vec<u8>) {
+    if out.len() > start {
+        out.push(b',');
     }
 }
 
@@ -143,46 +184,51 @@ fn write_head(name: &Range<usize>, variant: &VariantSpec<'_>, out: &mut Vec<u8>)
     start..out.len()
 }
 
-/// Writes `,"metadata":{...}}`, or the closing brace alone.
-fn write_tail(metadata: &[(&str, Value<'_>)], out: &mut Vec<u8>) {
-    for (at, (name, value)) in metadata.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b",\"metadata\":{" } else { b"," });
-        value.write_member(name, out);
-    }
-    out.extend_from_slice(if metadata.is_empty() { b"}" } else { b"}}" });
+/// Members with different names, in the order in which the names came first.
+#[derive(Default)]
+struct Named<'d> {
+    list: Vec<(&'d str, Value<'d>)>,
+    /// The place of a name, if there are many.
+    places: QuickMap<&'d str, usize>,
 }
 
-/// The shallow merge of metadata: the last value of a name, at the first one's position.
-fn merged<'d>(parts: [Option<Value<'d>>; 3]) -> Vec<(&'d str, Value<'d>)> {
-    let mut merged = Vec::with_capacity(8);
-    // Filled once comparing names one by one would take long.
-    let mut known = QuickMap::default();
-    for (name, value) in parts.into_iter().flatten().flat_map(Value::members) {
-        if merged.len() == COMPARED_ONE_BY_ONE {
-            known = places(&merged);
-        }
-        match place(&merged, &known, name) {
-            Some(place) => merged[place].1 = value,
-            None => {
-                if !known.is_empty() {
-                    known.insert(name, merged.len());
+impl<'d> Named<'d> {
+    /// The members of some objects; the last value of a name holds.
+    fn merged<const N: usize>(objects: [Option<Value<'d>>; N]) -> Self {
+        let mut named = Self::default();
+        for object in objects.into_iter().flatten() {
+            // Only these can come again: the names of one object differ.
+            let known = named.list.len();
+            for (name, value) in object.members() {
+                match place(&named.list[..known], &named.places, name) {
+                    Some(place) => named.list[place].1 = value,
+                    None => named.list.push((name, value)),
                 }
-                merged.push((name, value));
             }
+            named.places = places(&named.list);
         }
+        named
     }
-    merged
+
+    fn place(&self, name: &str) -> Option<usize> {
+        place(&self.list, &self.places, name)
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'d>> {
+        self.place(name).map(|place| self.list[place].1)
+    }
 }
 
-/// Where each name stands in a list.
+/// Where each name stands in a list; empty for lists in which comparing names one by one takes no longer.
 fn places<'d, V>(list: &[(&'d str, V)]) -> QuickMap<&'d str, usize> {
-    list.iter()
-        .enumerate()
-        .map(|(place, (name, _))| (*name, place))
-        .collect()
+    if list.len() <= COMPARED_ONE_BY_ONE {
+        return QuickMap::default();
+    }
+    let numbered = list.iter().enumerate();
+    numbered.map(|(place, (name, _))| (*name, place)).collect()
 }
 
-/// Where a name stands in a list whose [`places`] are known, unless the list is short.
+/// Where a name stands in a list whose [`places`] are these.
 fn place<V>(list: &[(&str, V)], places: &QuickMap<&str, usize>, name: &str) -> Option<usize> {
     if places.is_empty() {
         list.iter().position(|(known, _)| *known == name)

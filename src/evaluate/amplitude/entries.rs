@@ -6,7 +6,7 @@ use super::compile::position;
 use super::order::Order;
 use super::set::{Entry, Problem, ProblemKind};
 use super::spec::text;
-use crate::evaluate::canonical::{Hash128, write_canonical};
+use crate::evaluate::canonical::Hash128;
 use crate::evaluate::json::Value;
 use crate::evaluate::quick_map::WordMap;
 
@@ -41,7 +41,7 @@ impl Entries {
         let number = self.n_elements;
         self.n_elements += 1;
         self.canonical.clear();
-        write_canonical(flag, &mut self.canonical);
+        flag.write_sorted(&mut self.canonical);
         let mut hash = Hash128::new();
         hash.part(&self.canonical);
         let canonical = hash.finish();

@@ -35,18 +35,15 @@ fn is_plain_integer(literal: &str) -> bool {
 
 /// The value of a literal without a point that is integral and fits 64 bits signed.
 pub(super) fn integer(literal: &str) -> Option<i64> {
-    let (mantissa, exponent) = match literal.find(['e', 'E']) {
-        Some(at) => (&literal[..at], Some(&literal[at + 1..])),
-        None => (literal, None),
-    };
     // `parse` would accept a plus sign.
-    if mantissa.starts_with('+') {
+    if literal.starts_with('+') {
         return None;
     }
+    if let Ok(integer) = literal.parse() {
+        return Some(integer);
+    }
+    let (mantissa, exponent) = literal.split_once(['e', 'E'])?;
     let mantissa: i64 = mantissa.parse().ok()?;
-    let Some(exponent) = exponent else {
-        return Some(mantissa);
-    };
     let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -9,7 +9,7 @@ use super::pattern::Patterns;
 use super::secret::EnvironmentId;
 use super::texts::Texts;
 use super::time;
-use crate::evaluate::canonical::{Hash128, write_canonical};
+use crate::evaluate::canonical::Hash128;
 use crate::evaluate::json::{Kind, Value, write_string};
 
 /// What rules call the two kinds of conditions on segments.
@@ -145,7 +145,7 @@ fn item(json: Value<'_>, members: &[&str]) -> Result<Item, Malformed> {
     for member in members {
         canonical.clear();
         match json.get(member) {
-            Some(value) => write_canonical(value, &mut canonical),
+            Some(value) => value.write_sorted(&mut canonical),
             None => canonical.extend_from_slice(b"null"),
         }
         hash.part(&canonical);

@@ -93,11 +93,18 @@ impl<'a> Parser<'a> {
 
     /// Reads a value with all that it holds.
     fn whole_value(&mut self) -> Result<(), JsonError> {
-        self.value()?;
-        while self.innermost != NO_PARENT {
-            self.step()?;
+        loop {
+            self.value()?;
+            loop {
+                if self.innermost == NO_PARENT {
+                    return Ok(());
+                }
+                if self.item()? {
+                    break;
+                }
+                self.close();
+            }
         }
-        Ok(())
     }
 
     fn end_of_text(&mut self) -> Result<(), JsonError> {
@@ -108,20 +115,19 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Reads what follows a value or an opening bracket inside the innermost container.
+    /// Whether a value follows in the innermost container, whose name is read then; else there is its bracket.
     #[inline]
-    fn step(&mut self) -> Result<(), JsonError> {
+    fn item(&mut self) -> Result<bool, JsonError> {
         let parent = self.innermost as usize;
         let is_first = parent + 1 == self.document.nodes.len();
         let is_object = self.document.nodes[parent].tag == Tag::Object;
         if self.is_over(if is_object { b'}' } else { b']' }, is_first)? {
-            self.close();
-            return Ok(());
+            return Ok(false);
         }
         if is_object {
             self.name()?;
         }
-        self.value()
+        Ok(true)
     }
 
     /// Whether a container is over, at the bracket that closes it; else the next item follows.
@@ -141,6 +147,7 @@ impl<'a> Parser<'a> {
         Ok(false)
     }
 
+    #[inline]
     fn name(&mut self) -> Result<(), JsonError> {
         let (start, end, escaped) = match self.peek() {
             Some(b'"') => self.string()?,
@@ -172,6 +179,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a scalar, or the opening bracket of a container.
+    #[inline]
     fn value(&mut self) -> Result<(), JsonError> {
         let start = self.offset();
         match self.peek() {
@@ -267,9 +275,9 @@ impl<'a> Parser<'a> {
 
     /// Reads a string with its quotes and returns where its contents stand, in the text or, if the third
     /// is true, in `decoded`.
+    #[inline(always)]
     fn string(&mut self) -> Result<(u32, u32, bool), JsonError> {
-        self.at += 1;
-        let start = self.at;
+        let start = self.at + 1;
         match next_special(self.bytes(), start) {
             Some(end) => self.at = end,
             None => {
@@ -287,6 +295,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads the rest of a string that holds an escape (or a fault) at `self.at`.
+    #[inline(never)]
     fn escaped_string(&mut self, start: usize) -> Result<(), JsonError> {
         self.document.is_compact = false;
         let text = self.document.text;
@@ -414,7 +423,7 @@ impl<'a> Parser<'a> {
         let mut seen = [0_u64; 4];
         let mut name = object + 1;
         while name < end {
-            let print = fingerprint(document.name_bytes(document.nodes[name as usize]));
+            let print = fingerprint(document, document.nodes[name as usize]);
             let (word, bit) = ((print >> 62) as usize, 1 << (print >> 56 & 63));
             if seen[word] & bit != 0 {
                 return true;
@@ -432,7 +441,7 @@ impl<'a> Parser<'a> {
         self.names.clear();
         let mut name = object + 1;
         while name < end {
-            let print = fingerprint(document.name_bytes(document.nodes[name as usize]));
+            let print = fingerprint(document, document.nodes[name as usize]);
             self.names.push((print, name));
             name = document.after(name + 1);
         }
@@ -473,6 +482,7 @@ impl<'a> Parser<'a> {
         self.document.text.as_bytes()
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes().get(self.at).copied()
     }
@@ -528,20 +538,13 @@ fn redirect(document: &mut Document<'_>, run: &mut [(u64, u32)]) {
 
 /// A number that is equal for equal names and mostly differs for others, above all in its highest bits.
 #[inline]
-fn fingerprint(name: &[u8]) -> u64 {
+fn fingerprint(document: &Document<'_>, name: Node) -> u64 {
     const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
-    let (head, tail) = match (name.first_chunk(), name.last_chunk()) {
-        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-        _ => match (name.first_chunk(), name.last_chunk()) {
-            (Some(head), Some(tail)) => (
-                u64::from(u32::from_le_bytes(*head)),
-                u64::from(u32::from_le_bytes(*tail)),
-            ),
-            _ => (name.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0),
-        },
-    };
-    let mixed = (head ^ name.len() as u64).wrapping_mul(MULTIPLIER) ^ tail.rotate_left(32);
-    mixed.wrapping_mul(MULTIPLIER)
+    let mut hash = (document.name_head(name) ^ u64::from(name.end - name.start)).wrapping_mul(MULTIPLIER);
+    if let Some(tail) = document.name_bytes(name).last_chunk() {
+        hash = (hash ^ u64::from_le_bytes(*tail).rotate_left(32)).wrapping_mul(MULTIPLIER);
+    }
+    hash
 }
 
 /// Where the first `"`, `\` or control below U+0020 stands at or after `from`. Most strings end within eight bytes.
@@ -558,6 +561,7 @@ pub(super) fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Where the first of these stands in `bytes`; eight bytes at a time.
+#[inline]
 pub(super) fn find_special(bytes: &[u8]) -> Option<usize> {
     let (chunks, rest) = bytes.as_chunks();
     let mut at = 0;

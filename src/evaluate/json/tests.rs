@@ -195,7 +195,90 @@ pub(super) fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
+/// The canonical form, written the plain way.
+fn sorted_plainly(value: Value<'_>, out: &mut Vec<u8>) {
+    match value.kind() {
+        Kind::Object => {
+            let mut members: Vec<_> = value.members().collect();
+            members.sort_by_key(|(name, _)| *name);
+            out.push(b'{');
+            for (at, (name, value)) in members.into_iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b"," } else { b"" });
+                write_string(name, out);
+                out.push(b':');
+                sorted_plainly(value, out);
+            }
+            out.push(b'}');
+        }
+        Kind::Array => {
+            out.push(b'[');
+            for (at, element) in value.elements().enumerate() {
+                out.extend_from_slice(if at > 0 { b"," } else { b"" });
+                sorted_plainly(element, out);
+            }
+            out.push(b']');
+        }
+        _ => value.write_compact(out),
+    }
+}
+
+#[test]
+fn members_are_sorted_by_their_bytes() {
+    for (text, wanted) in [
+        (r#"{"b":1,"a":[{"d":1,"c":2}]}"#, r#"{"a":[{"c":2,"d":1}],"b":1}"#),
+        (
+            r#"{"abcdefgh2":1,"abcdefgh":2,"abcdefgh1":3,"":4,"abc":5}"#,
+            r#"{"":4,"abc":5,"abcdefgh":2,"abcdefgh1":3,"abcdefgh2":1}"#,
+        ),
+        (r#"{"é":1,"z":2,"\u0061":[ ],"a":{}}"#, r#"{"a":{},"z":2,"é":1}"#),
+        (r#"{"a\u0000":1,"a":2}"#, r#"{"a":2,"a\u0000":1}"#),
+        (r#"[[{"b":0,"a":0}],1,"x"]"#, r#"[[{"a":0,"b":0}],1,"x"]"#),
+    ] {
+        let document = Document::parse(text.as_bytes(), 8).unwrap();
+        let mut out = Vec::new();
+        document.root().write_sorted(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), wanted, "{text}");
+    }
+}
+
+#[test]
+fn members_are_picked_by_name() {
+    let document = Document::parse(br#"{"a":1,"b":2,"a":3,"\u0063":4}"#, 8).unwrap();
+    let picked = document.root().pick(["c", "a", "x"]);
+    assert_eq!(
+        picked.map(|found| found.and_then(Value::as_number)),
+        [Some("4"), Some("3"), None]
+    );
+    assert!(document.root().get("a").unwrap().pick(["a"])[0].is_none());
+}
+
 proptest! {
+    #[test]
+    fn texts_that_are_compact_are_copied_as_others_are_written(text in json_text()) {
+        let compact = compact(&text);
+        let sorted = |text: &str| {
+            let document = Document::parse(text.as_bytes(), 64).unwrap();
+            let (mut quickly, mut plainly) = (Vec::new(), Vec::new());
+            document.root().write_sorted(&mut quickly);
+            sorted_plainly(document.root(), &mut plainly);
+            assert_eq!(quickly, plainly);
+            quickly
+        };
+        prop_assert_eq!(sorted(&text), sorted(&compact));
+        let document = Document::parse(compact.as_bytes(), 64).unwrap();
+        let mut written = Vec::new();
+        document.root().write_with(&mut written, &mut |literal, out| out.extend_from_slice(literal.as_bytes()));
+        prop_assert_eq!(written, compact.as_bytes());
+        for (name, value) in document.root().members() {
+            let (mut member, mut wanted) = (Vec::new(), Vec::new());
+            value.write_member(name, &mut member);
+            write_string(name, &mut wanted);
+            wanted.push(b':');
+            wanted.extend_from_slice(value.raw());
+            prop_assert_eq!(member, wanted);
+        }
+    }
+
     #[test]
     fn agrees_with_serde_json_on_valid_texts(text in json_text()) {
         let wanted: serde_json::Value = serde_json::from_str(&text).unwrap();
