@@ -147,7 +147,7 @@ impl Deployment {
         }
         published.began = began;
         if let Some(data) = flags.evaluation() {
-            let _ = self.first_definitions.set(Arc::clone(&data.definitions));
+            let _ = self.first_definitions.set(Arc::clone(data.definitions()));
         }
         let (before, after) = (self.flags.load().revisions(), flags.revisions());
         self.flags.store(Arc::new(flags));

@@ -24,8 +24,7 @@ pub struct FlagData {
     pub upstream_etag: Option<HeaderValue>,
     /// Compiled, for evaluation.
     pub set: FlagSet,
-    /// Definitions of its flags.
-    pub definitions: Arc<Definitions>,
+    definitions: OnceLock<Arc<Definitions>>,
 }
 
 impl FlagData {
@@ -36,17 +35,24 @@ impl FlagData {
     pub fn compile(body: impl Into<Vec<u8>>) -> Result<Self, FlagSetError> {
         let set = FlagSet::compile_owned(body.into())?;
         let body = Bytes::from_owner(Text(Arc::clone(set.text())));
-        let definitions = set
-            .flags()
-            .map(|flag| (Box::from(flag.key), flag.definition))
-            .collect();
         Ok(Self {
             etag: OnceLock::new(),
             upstream_etag: None,
             set,
-            definitions: Arc::new(definitions),
+            definitions: OnceLock::new(),
             body,
         })
+    }
+
+    /// Definitions of its flags, made when they are first asked for: a flags file is compared with nothing.
+    #[must_use]
+    pub fn definitions(&self) -> &Arc<Definitions> {
+        let of = || {
+            self.set
+                .flags()
+                .map(|flag| (Box::from(flag.key), flag.definition()))
+        };
+        self.definitions.get_or_init(|| Arc::new(of().collect()))
     }
 
     /// Strong validator of `body`.

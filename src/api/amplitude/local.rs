@@ -9,7 +9,7 @@ use http::StatusCode;
 use crate::api::answer::Answer;
 use crate::api::ladder::Climb;
 use crate::cache::Stored;
-use crate::evaluate::amplitude::{Evaluation, Host, Subject, Substitute};
+use crate::evaluate::amplitude::{Evaluation, FlagText, Host, Subject, Substitute};
 use crate::evaluate::json::{Document, Value};
 use crate::key::flag_keys::FlagKeys;
 use crate::key::question::FlagsMode;
@@ -103,14 +103,14 @@ struct Keeper<'k> {
 }
 
 impl Host for Keeper<'_> {
-    fn substitute(&mut self, flag_key: &str, definition: u128) -> Substitute<'_> {
+    fn substitute(&mut self, flag: FlagText<'_>) -> Substitute<'_> {
         let (Some(old), Some(definitions)) = (self.old, self.definitions) else {
             return Substitute::Keep;
         };
-        if definitions.get(flag_key) != Some(&definition) {
+        if definitions.get(flag.key) != Some(&flag.definition()) {
             return Substitute::Keep;
         }
-        match old.get(flag_key) {
+        match old.get(flag.key) {
             Some(variant) => Substitute::Variant(variant.raw()),
             // In v1 a flag that is not there says something: the user has its default.
             None if self.v1 => Substitute::Absent,

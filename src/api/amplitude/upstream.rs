@@ -96,7 +96,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     let epoch = known.as_ref().map_or(0, |deployment| deployment.epoch());
     let definitions = known.as_ref().and_then(|deployment| {
         let flags = deployment.flags();
-        flags.evaluation().map(|data| Arc::clone(&data.definitions))
+        flags.evaluation().map(|data| Arc::clone(data.definitions()))
     });
     let deadline = tokio::time::Instant::now() + proxy.total_deadline;
     let judged = ask(

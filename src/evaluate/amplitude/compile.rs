@@ -3,7 +3,7 @@
 //! Flags are read, compiled and forgotten one by one: a tree of all of them would take several times the memory of their
 //! text, and touching new memory is a large part of what loading costs.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::answers::Answers;
 use super::condition::{Test, is_cohort_operator};
@@ -23,7 +23,7 @@ use crate::evaluate::json::{Document, Elementwise, Value, write_string};
 use crate::evaluate::quick_map::{QuickMap, WordMap};
 
 /// Arrays and objects inside each other in a flag set.
-const DEPTH_MAX: usize = 128;
+pub(super) const DEPTH_MAX: usize = 128;
 
 pub(super) fn compile(json: Vec<u8>) -> Result<FlagSet, FlagSetError> {
     let text = Arc::new(crate::evaluate::json::into_text(json)?);
@@ -38,15 +38,15 @@ pub(super) fn compile(json: Vec<u8>) -> Result<FlagSet, FlagSetError> {
         if let Some(key) = entries.add(flag)
             && !entries.has_repeated()
         {
-            compiler.read(key, flag);
+            compiler.read(position(entries.all().len() - 1), key, flag);
         }
     }
     if entries.has_repeated() {
         // What was compiled may have been replaced by a later flag: once more, now that this is known.
         compiler = Compiler::new(text.len());
-        for entry in entries.all() {
+        for (number, entry) in entries.all().iter().enumerate() {
             let document = Document::parse(text[entry.text.clone()].as_bytes(), DEPTH_MAX)?;
-            compiler.read(&entry.key, document.root());
+            compiler.read(position(number), &entry.key, document.root());
         }
     }
     Ok(compiler.finish(text, entries))
@@ -90,10 +90,10 @@ impl Compiler {
         self.problems.push((place, problem));
     }
 
-    /// Reads and compiles the flag of a key.
-    fn read(&mut self, key: &str, flag: Value<'_>) {
+    /// Reads and compiles the flag of an entry.
+    fn read(&mut self, entry: u32, key: &str, flag: Value<'_>) {
         match FlagSpec::read(key, flag) {
-            Ok(spec) => self.flag(&spec),
+            Ok(spec) => self.flag(entry, &spec),
             Err(error) => {
                 let detail = format!("{error}; the flag is not evaluated");
                 self.problem(0, key, ProblemKind::Malformed, detail);
@@ -101,7 +101,7 @@ impl Compiler {
         }
     }
 
-    fn flag(&mut self, spec: &FlagSpec<'_>) {
+    fn flag(&mut self, entry: u32, spec: &FlagSpec<'_>) {
         let number = position(self.flags.len());
         self.index.insert(spec.key.into(), number);
         let start = self.written.len();
@@ -111,7 +111,7 @@ impl Compiler {
         let mode = spec.metadata.and_then(|metadata| metadata.get("evaluationMode"));
         let mut flag = Flag {
             key: spec.key.into(),
-            definition: 0,
+            entry,
             is_remote: mode.and_then(Value::as_str) == Some("remote"),
             segments: Box::default(),
             first_choice: position(self.choices.len()),
@@ -166,9 +166,9 @@ impl Compiler {
         spec: &BucketSpec<'_>,
         answers: &mut Answers<'_>,
     ) -> Bucket {
-        let mut allocations = Vec::new();
+        let mut allocations = Vec::with_capacity(spec.allocations.len());
         for allocation in &spec.allocations {
-            let mut distributions = Vec::new();
+            let mut distributions = Vec::with_capacity(allocation.distributions.len());
             for &(variant, (start, end)) in &allocation.distributions {
                 let choice = self.choice(flag, segment, variant, answers);
                 distributions.push(Distribution {
@@ -262,29 +262,20 @@ impl Compiler {
     }
 
     /// The set of what was compiled.
-    fn finish(mut self, text: Arc<String>, mut entries: Entries) -> FlagSet {
-        let of_all = entries.order();
-        let definitions = entries.definitions(&of_all);
-        let order = if self.flags.len() == entries.all().len() {
-            of_all
-        } else {
-            entries.order_of(self.flags.iter().map(|flag| &*flag.key), &self.index)
-        };
+    fn finish(mut self, text: Arc<String>, entries: Entries) -> FlagSet {
+        let order = entries.order(self.flags.iter().map(|flag| flag.entry), &self.index);
         for number in 0..self.flags.len() {
-            let flag = &mut self.flags[number];
-            flag.definition = entries.place(&flag.key).map_or(0, |place| definitions[place]);
             if order.is_cyclic(position(number)) {
                 let detail =
                     "the flag depends on itself, or on a flag that does; it is not evaluated".to_owned();
-                let key = flag.key.clone();
+                let key = self.flags[number].key.clone();
                 self.problem(position(number) + 1, &key, ProblemKind::Cycle, detail);
             }
         }
         self.link_results();
         self.written.shrink_to_fit();
         self.problems.sort_by_key(|(place, _)| *place);
-        let revision = entries.revision();
-        let (entries, mut problems) = entries.finish(&definitions);
+        let (entries, mut problems) = entries.finish();
         problems.extend(self.problems.into_iter().map(|(_, problem)| problem));
         FlagSet {
             text,
@@ -298,7 +289,7 @@ impl Compiler {
             choices: self.choices,
             written: self.written,
             problems,
-            revision,
+            hashes: OnceLock::new(),
         }
     }
 

@@ -13,6 +13,7 @@ mod compile;
 mod condition;
 mod entries;
 mod evaluation;
+mod hashes;
 mod murmur3;
 mod number;
 mod order;

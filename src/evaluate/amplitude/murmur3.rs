@@ -74,7 +74,7 @@ pub(super) struct Salted {
 
 impl Salted {
     pub(super) fn new(salt: &str) -> Self {
-        let bytes = format!("{salt}/").into_bytes();
+        let bytes = [salt.as_bytes(), b"/"].concat();
         let (blocks, rest) = bytes.as_chunks();
         Self {
             hash: blocks.iter().fold(0, mixed),

@@ -8,7 +8,7 @@ use super::murmur3::Bucketed;
 use super::pattern::Effort;
 use super::property::{FixedProperty, List, Property, View};
 use super::selector::{Selected, Source, Subject};
-use super::set::{Bucket, Condition, FlagSet, Segment};
+use super::set::{Bucket, Condition, FlagSet, FlagText, Segment};
 
 /// What the caller of an evaluation knows and wants to see. Everything has a default: `()` knows
 /// nothing and sees nothing.
@@ -24,10 +24,8 @@ pub trait Host {
     }
 
     /// Asked about a flag that could not be evaluated faithfully, before its dependents are evaluated.
-    ///
-    /// `definition` is [`super::FlagText::definition`] of the flag.
-    fn substitute(&mut self, flag_key: &str, definition: u128) -> Substitute<'_> {
-        let _ = (flag_key, definition);
+    fn substitute(&mut self, flag: FlagText<'_>) -> Substitute<'_> {
+        let _ = flag;
         Substitute::Keep
     }
 
@@ -208,7 +206,7 @@ impl<'s> Run<'s, '_> {
         }
         let substitute = if unfaithful {
             evaluation.unfaithful += 1;
-            host.substitute(&flag.key, flag.definition)
+            host.substitute(self.set.flag_text(flag.entry as usize))
         } else {
             Substitute::Keep
         };

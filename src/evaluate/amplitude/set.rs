@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::condition::Test;
+use super::hashes::Hashes;
 use super::murmur3::Salted;
 use super::order::Order;
 use super::property::FixedProperty;
@@ -32,7 +33,7 @@ pub struct FlagSet {
     /// What answers are put together from; see [`Flag::name`] and [`Choice`].
     pub(super) written: Vec<u8>,
     pub(super) problems: Vec<Problem>,
-    pub(super) revision: u128,
+    pub(super) hashes: OnceLock<Box<Hashes>>,
 }
 
 impl fmt::Debug for FlagSet {
@@ -40,7 +41,6 @@ impl fmt::Debug for FlagSet {
         f.debug_struct("FlagSet")
             .field("flags", &self.flags.len())
             .field("problems", &self.problems)
-            .field("revision", &format_args!("{:032x}", self.revision))
             .finish_non_exhaustive()
     }
 }
@@ -51,7 +51,6 @@ pub(super) struct Entry {
     pub(super) key: Box<str>,
     /// Its place in the text of the set.
     pub(super) text: Range<usize>,
-    pub(super) definition: u128,
 }
 
 #[derive(Debug)]
@@ -59,7 +58,8 @@ pub(super) struct Flag {
     pub(super) key: Box<str>,
     /// Where `"key":` is written.
     pub(super) name: Range<usize>,
-    pub(super) definition: u128,
+    /// Its place among the entries.
+    pub(super) entry: u32,
     /// Its evaluation mode is `remote`: only the cloud has all of its inputs.
     pub(super) is_remote: bool,
     pub(super) segments: Box<[Segment]>,
@@ -150,8 +150,16 @@ pub struct FlagText<'s> {
     pub key: &'s str,
     /// The JSON object, byte for byte.
     pub text: &'s str,
-    /// Hash over the canonical definition of the flag and of everything that it depends on.
-    pub definition: u128,
+    set: &'s FlagSet,
+    entry: usize,
+}
+
+impl FlagText<'_> {
+    /// Hash over the canonical definition of the flag and of everything that it depends on. The first one that is asked for
+    /// costs about as much as the set took to read.
+    pub fn definition(&self) -> u128 {
+        self.set.hashes().definitions[self.entry]
+    }
 }
 
 /// Something that keeps a flag, or part of it, from being evaluated as its author meant.
@@ -253,11 +261,22 @@ impl FlagSet {
     /// The flags as they came, evaluable or not, in the order of the configuration. Of flags with the
     /// same key there is only the last, at the first one's position.
     pub fn flags(&self) -> impl Iterator<Item = FlagText<'_>> {
-        self.entries.iter().map(|entry| FlagText {
-            key: &entry.key,
-            text: &self.text[entry.text.clone()],
-            definition: entry.definition,
-        })
+        (0..self.entries.len()).map(|entry| self.flag_text(entry))
+    }
+
+    pub(super) fn flag_text(&self, entry: usize) -> FlagText<'_> {
+        let Entry { key, text } = &self.entries[entry];
+        FlagText {
+            key,
+            text: &self.text[text.clone()],
+            set: self,
+            entry,
+        }
+    }
+
+    fn hashes(&self) -> &Hashes {
+        self.hashes
+            .get_or_init(|| Box::new(Hashes::of(&self.text, &self.entries)))
     }
 
     /// The flag with this key, as it came.
@@ -287,9 +306,9 @@ impl FlagSet {
     }
 
     /// A hash of what the flags say: equal for equal flags in any order, with any white space and order
-    /// of members; the same in every process.
+    /// of members; the same in every process. Like [`FlagText::definition`], it costs something when it is first asked for.
     pub fn revision(&self) -> u128 {
-        self.revision
+        self.hashes().revision
     }
 
     /// The JSON array as it came.

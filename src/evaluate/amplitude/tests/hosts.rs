@@ -18,9 +18,9 @@ impl Host for Known {
         self.cohorts.contains(&(group_type, cohort))
     }
 
-    fn substitute(&mut self, flag_key: &str, definition: u128) -> Substitute<'_> {
-        self.asked.push((flag_key.to_owned(), definition));
-        match self.stored.get(flag_key) {
+    fn substitute(&mut self, flag: FlagText<'_>) -> Substitute<'_> {
+        self.asked.push((flag.key.to_owned(), flag.definition()));
+        match self.stored.get(flag.key) {
             None => Substitute::Keep,
             Some(None) => Substitute::Absent,
             Some(Some(text)) => Substitute::Variant(text.as_bytes()),
@@ -179,7 +179,7 @@ fn family() -> FlagSet {
 fn substitutes_enter_the_result_before_dependents() {
     let document = Document::parse(b"{}", 1).unwrap();
     let set = family();
-    let definition = set.flag("parent").unwrap().definition;
+    let definition = set.flag("parent").unwrap().definition();
     let off = r#"{"key":"off","metadata":{"evaluationMode":"remote","default":true}}"#;
     let child_off = r#""child":{"key":"off","metadata":{"evaluationMode":"local","default":true}}"#;
     let child_on = r#""child":{"key":"on","metadata":{"evaluationMode":"local"}}"#;

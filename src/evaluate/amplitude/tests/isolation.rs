@@ -111,6 +111,38 @@ fn flags_without_key_and_repeated_keys() {
 }
 
 #[test]
+fn a_flag_that_is_replaced_leaves_no_trace() {
+    let replaced = json!({"key": "a", "variants": {"on": {}}, "segments": [{"variant": "on", "conditions":
+        [[{"selector": ["context", "user", "x"], "op": "regex match", "values": ["("]}]]}]});
+    let depends = |key: &str| {
+        let mut flag = good(key);
+        flag["dependencies"] = json!(["a"]);
+        flag
+    };
+    let compile = |flags: Json| FlagSet::compile(flags.to_string().as_bytes()).unwrap();
+    let set = compile(json!([replaced, depends("b"), good("a"), depends("c")]));
+    let wanted = compile(json!([good("a"), depends("b"), depends("c")]));
+    assert_eq!(
+        set.problems()
+            .iter()
+            .map(|problem| problem.kind)
+            .collect::<Vec<_>>(),
+        [ProblemKind::Duplicate]
+    );
+    assert_eq!(set.revision(), wanted.revision());
+    let flags = |set: &FlagSet| -> Vec<(String, String, u128)> {
+        set.flags()
+            .map(|flag| (flag.key.to_owned(), flag.text.to_owned(), flag.definition()))
+            .collect()
+    };
+    assert_eq!(flags(&set), flags(&wanted));
+    assert_eq!(
+        answers(&set, "{}", false, &[]),
+        answers(&wanted, "{}", false, &[])
+    );
+}
+
+#[test]
 fn sets_that_are_no_array_are_refused() {
     for (text, message) in [
         (
@@ -261,7 +293,7 @@ fn definitions_cover_dependencies() {
             r#"[{{"key":"a","dependencies":["b"],"segments":[],"variants":{{}}}},{{"key":"b","dependencies":["c"],"segments":[],"variants":{{}}}},{{"key":"c","segments":[],"variants":{c}}},{{"key":"d","segments":[],"variants":{{}}}}]"#
         );
         let set = FlagSet::compile(text.as_bytes()).unwrap();
-        set.flags().map(|flag| flag.definition).collect::<Vec<_>>()
+        set.flags().map(|flag| flag.definition()).collect::<Vec<_>>()
     };
     let (before, after) = (set("{}"), set("{\"x\":{}}"));
     let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
