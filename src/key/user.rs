@@ -47,7 +47,11 @@ impl Overlay<'_> {
 /// # Errors
 /// [`Unreadable::User`] unless `text` is one strict JSON object of at most 64 levels.
 pub fn read<'t>(text: &'t [u8], overlay: Overlay<'_>) -> Result<EffectiveUser<'t>, Unreadable> {
-    let text: &[u8] = if text.trim_ascii().is_empty() { b"{}" } else { text };
+    let is_blank = text.trim_ascii().is_empty();
+    if is_blank && !overlay.is_empty() {
+        return Ok(identity_alone(overlay));
+    }
+    let text: &[u8] = if is_blank { b"{}" } else { text };
     let document = Document::parse(text, USER_DEPTH_MAX).map_err(|_| Unreadable::User)?;
     let root = document.root();
     if root.kind() != Kind::Object {
@@ -67,6 +71,28 @@ pub fn read<'t>(text: &'t [u8], overlay: Overlay<'_>) -> Result<EffectiveUser<'t
         canonical: user.canonical,
         text: Cow::Owned(laid),
     })
+}
+
+/// The overlay as a user.
+fn identity_alone(overlay: Overlay<'_>) -> EffectiveUser<'static> {
+    let user_id = overlay.user_id.map(|id| ("user_id", id));
+    let device_id = overlay.device_id.map(|id| ("device_id", id));
+    let write = |members: [Option<(&str, &str)>; 2]| {
+        let n_bytes: usize = members.iter().flatten().map(|(_, id)| id.len() + 16).sum();
+        let mut out = Vec::with_capacity(n_bytes);
+        for (name, identity) in members.into_iter().flatten() {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            write_string(name, &mut out);
+            out.push(b':');
+            write_string(identity, &mut out);
+        }
+        out.push(b'}');
+        out
+    };
+    EffectiveUser {
+        text: Cow::Owned(write([user_id, device_id])),
+        canonical: write([device_id, user_id]),
+    }
 }
 
 /// The user's text with the overlay's members in place of its own, or at the end where it has none.
@@ -142,6 +168,8 @@ fn write_sorted(value: Value<'_>, level: Level, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn canonical(text: &str) -> String {
@@ -262,6 +290,21 @@ mod tests {
         assert!(read(b"{\"a\":\"\xff\"}", Overlay::default()).is_err());
         for text in ["", " \n", "{}", " { } "] {
             assert_eq!(canonical(text), "{}", "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn identity_without_a_user_is_that_of_the_empty_user(
+            user_id in proptest::option::of(any::<String>()),
+            device_id in proptest::option::of(any::<String>()),
+        ) {
+            let overlay = Overlay { user_id: user_id.as_deref(), device_id: device_id.as_deref() };
+            let [alone, laid] = [&b""[..], b"{ }"].map(|text| read(text, overlay).unwrap());
+            prop_assert_eq!(alone.canonical, laid.canonical);
+            if !overlay.is_empty() {
+                prop_assert_eq!(alone.text, laid.text);
+            }
         }
     }
 }

@@ -222,10 +222,12 @@ pub enum Accepted {
     Full,
 }
 
+type Table = HashMap<(usize, DeploymentKey), Arc<Deployment>, foldhash::fast::RandomState>;
+
 /// The deployments of all environments, by key.
 pub struct Deployments {
     /// Read by every request that the memo does not know; replaced as a whole, rarely.
-    by_key: ArcSwap<HashMap<(usize, DeploymentKey), Arc<Deployment>>>,
+    by_key: ArcSwap<Table>,
     writing: Mutex<()>,
     rejections: Rejections,
     sequence: AtomicU64,

@@ -31,7 +31,7 @@ const BODY_BYTES_MAX: usize = 4096;
 /// The rejected keys of all environments, least recently rejected out first.
 #[derive(Debug)]
 pub struct Rejections {
-    marks: moka::sync::Cache<(usize, DeploymentKey), Arc<Rejection>>,
+    marks: moka::sync::Cache<(usize, DeploymentKey), Arc<Rejection>, foldhash::fast::RandomState>,
     answered_for: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Rejections {
         let marks = moka::sync::Cache::builder()
             .max_capacity(settings.negative_entries as u64)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .build();
+            .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
             marks,
             answered_for: settings.negative_ttl,

@@ -244,9 +244,8 @@ impl Client {
         loop {
             let mut lease = take(&pool, n_lost > 0, timer.as_mut(), limits.deadline).await?;
             if lease.direct().is_none() {
-                return self
-                    .exchange_by_library(origin, outgoing, timer, limits, lease)
-                    .await;
+                // Rare, and too large to be a part of every exchange.
+                return Box::pin(self.exchange_by_library(origin, outgoing, timer, limits, lease)).await;
             }
             let sent_at = Instant::now();
             match self
@@ -255,9 +254,7 @@ impl Client {
             {
                 Directly::Answered(response) => return Ok(response),
                 Directly::NotFit => {
-                    return self
-                        .exchange_by_library(origin, outgoing, timer, limits, lease)
-                        .await;
+                    return Box::pin(self.exchange_by_library(origin, outgoing, timer, limits, lease)).await;
                 }
                 Directly::Lost(lost) => {
                     // A connection closed beforehand fails at once; one that fails later failed for this request.

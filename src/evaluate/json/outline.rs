@@ -95,11 +95,7 @@ impl<'s> Scan<'s> {
         };
         let mut is_item_due = self.open(kind == Kind::Object)?;
         while self.depth > 0 {
-            is_item_due = if is_item_due {
-                self.item()?
-            } else {
-                self.next()?
-            };
+            is_item_due = if is_item_due { self.item()? } else { self.next()? };
         }
         self.skip_white_space();
         (self.at == self.text.len()).then_some(Outline {
