@@ -4,8 +4,12 @@
 //! stand-in: stored response of the same flags, local evaluation, an older stored response. The upstream request goes on
 //! in the background whoever leaves, and fills the cache; each waiting request has its own clocks.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -86,6 +90,62 @@ pub struct Keeping {
     pub definitions: Option<Arc<Definitions>>,
 }
 
+/// A request's place in a flight.
+struct Place {
+    waiter: Waiter<Landed>,
+    source: Source,
+    /// What it makes itself, for all who wait.
+    fetching: Option<Fetching>,
+}
+
+impl Place {
+    /// What the flight brought; `None` when it died. May be called again after it was cancelled.
+    async fn landed(&mut self) -> Option<Landed> {
+        let mut landed = pin!(self.waiter.landed());
+        poll_fn(|context| {
+            // Nobody need be woken for what is fetched here.
+            if let Some(fetching) = &mut self.fetching
+                && fetching.advance(context).is_pending()
+            {
+                return Poll::Pending;
+            }
+            landed.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// A fetch on the way. It is made by the request that began it, which saves a task for each miss, and ends for no
+/// leaving: dropped before its end, it goes on as a task of its own. Its own deadline ends it.
+struct Fetching(Option<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl Fetching {
+    fn new(fetch: impl Future<Output = ()> + 'static) -> Self {
+        Self(Some(Box::pin(fetch)))
+    }
+
+    /// Goes on with it. A panic ends it and nothing else, as in a task.
+    fn advance(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(fetch) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        let advanced = catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(context)));
+        if let Ok(Poll::Pending) = advanced {
+            return Poll::Pending;
+        }
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        if let Some(fetch) = self.0.take() {
+            task::detach(fetch);
+        }
+    }
+}
+
 /// How a question was answered, and by which entry, for the memo.
 #[derive(Debug)]
 pub struct Climbed {
@@ -162,17 +222,17 @@ impl Climb {
         self.count(match &place {
             Err(_) => CacheResult::Hit,
             Ok(_) if self.question.bypass => CacheResult::Bypass,
-            Ok((_, Source::Coalesced)) => CacheResult::Coalesced,
+            Ok(place) if place.fetching.is_none() => CacheResult::Coalesced,
             Ok(_) => CacheResult::Miss,
         });
         let mut has_died = false;
         loop {
-            let (waiter, source) = match &mut place {
-                Ok((waiter, source)) => (waiter, *source),
+            let flying = match &mut place {
+                Ok(flying) => flying,
                 Err(stored) => return Ok(Climbed::hit(stored, Instant::now())),
             };
-            match timeout_at(next, waiter.landed()).await {
-                Ok(Some(landed)) => return self.land(landed, source, stored),
+            match timeout_at(next, flying.landed()).await {
+                Ok(Some(landed)) => return self.land(landed, flying.source, stored),
                 // It died with the worker that ran it, which may have drained before this one. Once is bad luck.
                 Ok(None) if !has_died => {
                     has_died = true;
@@ -194,15 +254,18 @@ impl Climb {
 
     /// A place in the fetch of this question; begins it if there is none. `Err` with the entry, if a fetch
     /// has just ended between the look into the cache and now.
-    fn join(self: &Rc<Self>) -> Result<(Waiter<Landed>, Source), Arc<Stored>> {
+    fn join(self: &Rc<Self>) -> Result<Place, Arc<Stored>> {
         let proxy = &self.worker.proxy;
         if self.question.bypass {
             let (flight, waiter) = Flight::alone();
-            self.fetch(flight);
-            return Ok((waiter, Source::Miss));
+            return Ok(self.lead(flight, waiter));
         }
         match proxy.flights.join((self.question.key, self.epoch())) {
-            Joined::Waits(waiter) => Ok((waiter, Source::Coalesced)),
+            Joined::Waits(waiter) => Ok(Place {
+                waiter,
+                source: Source::Coalesced,
+                fetching: None,
+            }),
             Joined::Leads(flight, waiter) => {
                 let stored = proxy.cache.get(self.question.key).filter(|stored| {
                     stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh
@@ -211,8 +274,7 @@ impl Climb {
                 if let Some(stored) = stored {
                     return Err(stored);
                 }
-                self.fetch(flight);
-                Ok((waiter, Source::Miss))
+                Ok(self.lead(flight, waiter))
             }
         }
     }
@@ -239,10 +301,16 @@ impl Climb {
         self.known().map_or(0, |deployment| deployment.epoch())
     }
 
-    /// The fetch is a task of its own: no waiter's leaving ends it. Its own deadline does.
-    fn fetch(self: &Rc<Self>, flight: Flight<Landed>) {
+    /// The place of whoever fetches.
+    fn lead(self: &Rc<Self>, flight: Flight<Landed>, waiter: Waiter<Landed>) -> Place {
         let climb = Rc::clone(self);
-        task::detach(async move { flight.land(vendor::fetch(&climb).await) });
+        Place {
+            waiter,
+            source: Source::Miss,
+            fetching: Some(Fetching::new(async move {
+                flight.land(vendor::fetch(&climb).await);
+            })),
+        }
     }
 
     /// What upstream brought, for this request.
