@@ -1,6 +1,6 @@
 //! Coalescing: one upstream request per question, however many wait for it.
 //!
-//! A flight is a fetch that has begun. Whoever begins it runs it as a task of its own, so that no waiter's
+//! A flight is a fetch that has begun. Whoever begins it sees to it that it goes on when they leave, so that no waiter's
 //! leaving cancels it; whoever asks the same meanwhile waits for its end. A flight that dies (its task
 //! panicked or was dropped) tells its waiters so. Every waiter keeps its own clocks.
 
