@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -267,10 +267,56 @@ pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> tokio::task::J
     tokio::task::spawn_local(future)
 }
 
+/// A future that whoever holds it drives, and that goes on by [`detach`] if it is dropped before its end. Driving it
+/// where its outcome is awaited saves what a task costs.
+pub struct Lasting(Option<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl Lasting {
+    /// Not begun before it is polled, or dropped.
+    #[must_use]
+    pub fn new(future: impl Future<Output = ()> + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lasting")
+            .field("has_ended", &self.0.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Future for Lasting {
+    type Output = ();
+
+    /// Ready, also again, once it has ended. A panic ends it and nothing else, as in a task.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        if let Ok(Poll::Pending) = polled {
+            return Poll::Pending;
+        }
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            detach(future);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::sync::oneshot;
+    use tokio::task::LocalSet;
 
     fn tasks() -> (Tasks, Arc<TaskMetrics>) {
         let metrics = Arc::new(TaskMetrics::default());
@@ -357,5 +403,50 @@ mod tests {
         is_waiting.recv().unwrap();
         drop(stopper);
         waiter.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_lasts_goes_on_when_it_is_dropped() {
+        let (begin, begun) = oneshot::channel();
+        let (send, done) = oneshot::channel();
+        let lasting = Lasting::new(async move {
+            begun.await.unwrap();
+            send.send(()).unwrap();
+        });
+        LocalSet::new()
+            .run_until(async move {
+                let mut lasting = lasting;
+                let poll = poll_fn(|context| Poll::Ready(Pin::new(&mut lasting).poll(context))).await;
+                assert!(poll.is_pending());
+                drop(lasting);
+                begin.send(()).unwrap();
+                done.await.unwrap();
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn what_lasts_ends_once() {
+        let mut n_begun = 0;
+        let (send, mut sent) = tokio::sync::mpsc::unbounded_channel();
+        let mut lasting = Lasting::new(async move { send.send(()).unwrap() });
+        (&mut lasting).await;
+        (&mut lasting).await;
+        drop(lasting);
+        while sent.recv().await.is_some() {
+            n_begun += 1;
+        }
+        assert_eq!(n_begun, 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_what_lasts_and_drops_what_it_holds() {
+        let (send, done) = oneshot::channel::<()>();
+        let lasting = Lasting::new(async move {
+            let _held = send;
+            panic!("on purpose");
+        });
+        lasting.await;
+        assert!(done.await.is_err());
     }
 }

@@ -5,11 +5,10 @@
 //! in the background whoever leaves, and fills the cache; each waiting request has its own clocks.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use crate::key::{DeploymentKey, Question};
 use crate::metrics::{self, CacheName, CacheResult, Engine, EvaluatedFlags, Route, Source, Trigger};
 use crate::store::{Definitions, Deployment};
 use crate::sync::Environment;
-use crate::task;
+use crate::task::{self, Lasting};
 
 use super::Worker;
 use super::answer::{Answer, JSON, JSON_UTF8, Relayed};
@@ -94,8 +93,9 @@ pub struct Keeping {
 struct Place {
     waiter: Waiter<Landed>,
     source: Source,
-    /// What it makes itself, for all who wait.
-    fetching: Option<Fetching>,
+    /// The fetch, if it makes it for all who wait: a task for each miss would cost more. No leaving ends it; its own
+    /// deadline does.
+    fetching: Option<Lasting>,
 }
 
 impl Place {
@@ -105,44 +105,13 @@ impl Place {
         poll_fn(|context| {
             // Nobody need be woken for what is fetched here.
             if let Some(fetching) = &mut self.fetching
-                && fetching.advance(context).is_pending()
+                && Pin::new(fetching).poll(context).is_pending()
             {
                 return Poll::Pending;
             }
             landed.as_mut().poll(context)
         })
         .await
-    }
-}
-
-/// A fetch on the way. It is made by the request that began it, which saves a task for each miss, and ends for no
-/// leaving: dropped before its end, it goes on as a task of its own. Its own deadline ends it.
-struct Fetching(Option<Pin<Box<dyn Future<Output = ()>>>>);
-
-impl Fetching {
-    fn new(fetch: impl Future<Output = ()> + 'static) -> Self {
-        Self(Some(Box::pin(fetch)))
-    }
-
-    /// Goes on with it. A panic ends it and nothing else, as in a task.
-    fn advance(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(fetch) = &mut self.0 else {
-            return Poll::Ready(());
-        };
-        let advanced = catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(context)));
-        if let Ok(Poll::Pending) = advanced {
-            return Poll::Pending;
-        }
-        self.0 = None;
-        Poll::Ready(())
-    }
-}
-
-impl Drop for Fetching {
-    fn drop(&mut self) {
-        if let Some(fetch) = self.0.take() {
-            task::detach(fetch);
-        }
     }
 }
 
@@ -307,7 +276,7 @@ impl Climb {
         Place {
             waiter,
             source: Source::Miss,
-            fetching: Some(Fetching::new(async move {
+            fetching: Some(Lasting::new(async move {
                 flight.land(vendor::fetch(&climb).await);
             })),
         }
