@@ -33,11 +33,15 @@ class Server:
         self.process = machine.spawn(self.command, self.cpus, f"{self.name}.log", **self.options)
         while not self.answers():
             if self.process.poll() is not None or time.perf_counter() - began > patience:
-                log = (SCRATCH / f"{self.name}.log").read_text(errors="replace")
                 self.stop()
-                raise Failed(f"{self.name} does not answer: {log[-2000:]}")
+                raise Failed(f"{self.name} does not answer: {self.complaints()}")
             time.sleep(0.0002)
         return time.perf_counter() - began
+
+    def complaints(self):
+        """The end of what it wrote to its output, and to an error log of its own."""
+        logs = (SCRATCH / f"{self.name}.log", SCRATCH / self.name / "error.log")
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())
 
     def answers(self):
         try:
@@ -139,7 +143,8 @@ class Load:
             raise Failed(f"load on {server.name}: {done.stderr}")
         report = json.loads(done.stdout)
         if report["failed"]:
-            raise Failed(f"{server.name} failed {report['failed']} of {report['requests']} requests ({shape})")
+            failed = f"{server.name} failed {report['failed']} of {report['requests']} requests ({shape})"
+            raise Failed(f"{failed}\n{server.complaints()}")
         return report
 
     def fill(self, server, shape, users):
