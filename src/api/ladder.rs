@@ -154,6 +154,7 @@ impl Climb {
             return Ok(climbed);
         }
         let now = Instant::now();
+        let n_ended = self.worker.proxy.flights.n_ended(self.question.key);
         let stored = self.worker.proxy.cache.get(self.question.key);
         if let Some(stored) = stored
             .as_ref()
@@ -175,19 +176,20 @@ impl Climb {
         if let Some(answer) = self.rejected(now) {
             return Ok(answer.into());
         }
-        self.ask(stored.as_ref(), began).await
+        self.ask(stored.as_ref(), n_ended, began).await
     }
 
     /// Asks upstream and waits: until the answer deadline if there is a stand-in by then, else to the last.
     async fn ask(
         self: &Rc<Self>,
         stored: Option<&Arc<Stored>>,
+        n_ended: u64,
         began: tokio::time::Instant,
     ) -> Result<Climbed, RequestError> {
         let proxy = &self.worker.proxy;
         let last = began + proxy.total_deadline;
         let mut next = began + proxy.answer_deadline.min(proxy.total_deadline);
-        let mut place = self.join();
+        let mut place = self.join(n_ended);
         self.count(match &place {
             Err(_) => CacheResult::Hit,
             Ok(_) if self.question.bypass => CacheResult::Bypass,
@@ -205,7 +207,7 @@ impl Climb {
                 // It died with the worker that ran it, which may have drained before this one. Once is bad luck.
                 Ok(None) if !has_died => {
                     has_died = true;
-                    place = self.join();
+                    place = self.join(n_ended);
                 }
                 Ok(None) => return self.stand_in(stored, None).ok_or(RequestError::NoAnswer),
                 Err(_) => {
@@ -222,8 +224,8 @@ impl Climb {
     }
 
     /// A place in the fetch of this question; begins it if there is none. `Err` with the entry, if a fetch
-    /// has just ended between the look into the cache and now.
-    fn join(self: &Rc<Self>) -> Result<Place, Arc<Stored>> {
+    /// has just ended between the look into the cache and now: since `n_ended` was read.
+    fn join(self: &Rc<Self>, n_ended: u64) -> Result<Place, Arc<Stored>> {
         let proxy = &self.worker.proxy;
         if self.question.bypass {
             let (flight, waiter) = Flight::alone();
@@ -236,11 +238,11 @@ impl Climb {
                 fetching: None,
             }),
             Joined::Leads(flight, waiter) => {
-                let stored = proxy.cache.get(self.question.key).filter(|stored| {
-                    stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh
-                        && self.may_answer()
-                });
-                if let Some(stored) = stored {
+                if proxy.flights.n_ended(self.question.key) != n_ended
+                    && let Some(stored) = proxy.cache.get(self.question.key)
+                    && stored.freshness(&proxy.lifetimes, Instant::now()) == Freshness::Fresh
+                    && self.may_answer()
+                {
                     return Err(stored);
                 }
                 Ok(self.lead(flight, waiter))
@@ -463,7 +465,7 @@ impl Climb {
         let shared = [JSON, JSON_UTF8]
             .into_iter()
             .find(|label| *label == answer.content_type);
-        let entry = Arc::new(Stored {
+        let stored = Stored {
             body: answer.body,
             content_type: shared.unwrap_or(answer.content_type),
             etag: answer.etag,
@@ -474,8 +476,9 @@ impl Climb {
             route: self.route,
             definitions: answer.definitions,
             marks: Marks::default(),
-        });
-        let kept = proxy.cache.put(self.question.key, Arc::clone(&entry));
+            held: None,
+        };
+        let (entry, kept) = proxy.cache.put(self.question.key, stored);
         Landed::Stored { entry, kept }
     }
 

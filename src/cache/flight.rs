@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::key::Key;
 
@@ -21,7 +23,23 @@ pub type FlightKey = (Key, u64);
 
 /// All fetches under way. `T` is what they bring.
 pub struct Flights<T> {
-    shards: [Mutex<HashMap<FlightKey, watch::Receiver<Option<T>>>>; SHARDS],
+    shards: [Shard<T>; SHARDS],
+}
+
+type UnderWay<T> = HashMap<FlightKey, Arc<Course<T>>, foldhash::fast::RandomState>;
+
+struct Shard<T> {
+    under_way: Mutex<UnderWay<T>>,
+    /// How many have ended.
+    n_ended: AtomicU64,
+}
+
+/// What those who make a flight and those who wait for it share.
+#[derive(Debug)]
+struct Course<T> {
+    /// Its end: what it brought; `None` when it died.
+    end: OnceLock<Option<T>>,
+    ended: Notify,
 }
 
 /// A place in a flight.
@@ -37,24 +55,48 @@ pub enum Joined<T> {
 pub struct Flight<T> {
     /// Where others find it; `None` for a flight that is alone.
     place: Option<(FlightKey, Arc<Flights<T>>)>,
-    sender: watch::Sender<Option<T>>,
+    course: Arc<Course<T>>,
 }
 
 /// The end that a waiting request holds.
 #[derive(Debug)]
-pub struct Waiter<T>(watch::Receiver<Option<T>>);
+pub struct Waiter<T>(Arc<Course<T>>);
 
 impl<T: Clone> Waiter<T> {
     /// What the flight brought; `None` when it died. May be called again after it was cancelled.
     pub async fn landed(&mut self) -> Option<T> {
-        self.0.wait_for(Option::is_some).await.ok()?.clone()
+        // Whoever asks to be told, and then looks, misses nothing.
+        let ended = pin!(self.0.ended.notified());
+        if self.0.end.get().is_none() {
+            ended.await;
+        }
+        self.0.end.get().cloned().flatten()
+    }
+}
+
+impl<T> Course<T> {
+    fn begin() -> Arc<Self> {
+        Arc::new(Self {
+            end: OnceLock::new(),
+            ended: Notify::const_new(),
+        })
+    }
+
+    /// The first end counts.
+    fn end(&self, end: Option<T>) {
+        if self.end.set(end).is_ok() {
+            self.ended.notify_waiters();
+        }
     }
 }
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| Shard {
+                under_way: Mutex::default(),
+                n_ended: AtomicU64::new(0),
+            }),
         }
     }
 }
@@ -76,28 +118,36 @@ impl<T> fmt::Debug for Flight<T> {
 impl<T> Flights<T> {
     /// Joins the flight of `key`, or begins it.
     pub fn join(self: &Arc<Self>, key: FlightKey) -> Joined<T> {
-        let mut shard = self.shard(key);
-        match shard.entry(key) {
-            Entry::Occupied(flight) => Joined::Waits(Waiter(flight.get().clone())),
+        match self.shard(key.0).under_way().entry(key) {
+            Entry::Occupied(flight) => Joined::Waits(Waiter(Arc::clone(flight.get()))),
             Entry::Vacant(place) => {
-                let (sender, receiver) = watch::channel(None);
-                place.insert(receiver.clone());
+                let course = Course::begin();
+                place.insert(Arc::clone(&course));
                 let flight = Flight {
                     place: Some((key, Arc::clone(self))),
-                    sender,
+                    course: Arc::clone(&course),
                 };
-                Joined::Leads(flight, Waiter(receiver))
+                Joined::Leads(flight, Waiter(course))
             }
         }
     }
 
-    fn shard(
-        &self,
-        key: FlightKey,
-    ) -> std::sync::MutexGuard<'_, HashMap<FlightKey, watch::Receiver<Option<T>>>> {
-        let shard = &self.shards[key.0.shard() % SHARDS];
+    /// A number that grows whenever a flight of `key` ends, and at times when one of another key does. What was looked
+    /// for and not found after it was read is still not there while it is the same.
+    #[must_use]
+    pub fn n_ended(&self, key: Key) -> u64 {
+        self.shard(key).n_ended.load(Ordering::Acquire)
+    }
+
+    fn shard(&self, key: Key) -> &Shard<T> {
+        &self.shards[key.shard() % SHARDS]
+    }
+}
+
+impl<T> Shard<T> {
+    fn under_way(&self) -> MutexGuard<'_, UnderWay<T>> {
         // Nothing between lock and unlock can leave a map half changed.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,33 +155,40 @@ impl<T> Flight<T> {
     /// A flight that nobody else can join.
     #[must_use]
     pub fn alone() -> (Self, Waiter<T>) {
-        let (sender, receiver) = watch::channel(None);
-        (Self { place: None, sender }, Waiter(receiver))
+        let course = Course::begin();
+        let flight = Self {
+            place: None,
+            course: Arc::clone(&course),
+        };
+        (flight, Waiter(course))
     }
 
     /// How many would learn of its end now, the table's own place included.
     #[cfg(test)]
     pub(crate) fn watchers(&self) -> usize {
-        self.sender.receiver_count()
+        Arc::strong_count(&self.course) - 1
     }
 
     /// Ends the flight: it leaves the table, then every waiter gets `brought`.
     pub fn land(mut self, brought: T) {
-        self.leave();
-        // The table no longer names it: whoever comes later begins a new flight.
-        let _ = self.sender.send(Some(brought));
+        self.end(Some(brought));
     }
 
-    fn leave(&mut self) {
+    fn end(&mut self, end: Option<T>) {
+        // First the table no longer names it: whoever comes later begins a new flight.
         if let Some((key, flights)) = self.place.take() {
-            flights.shard(key).remove(&key);
+            let shard = flights.shard(key.0);
+            let mut under_way = shard.under_way();
+            under_way.remove(&key);
+            shard.n_ended.fetch_add(1, Ordering::Release);
         }
+        self.course.end(end);
     }
 }
 
 impl<T> Drop for Flight<T> {
     fn drop(&mut self) {
-        self.leave();
+        self.end(None);
     }
 }
 
@@ -193,6 +250,39 @@ mod tests {
             std::panic::resume_unwind(Box::new("the leader panics"));
         }));
         assert_eq!(waiter.landed().await, None);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_in_vain_may_wait_again() {
+        let flights: Arc<Flights<u32>> = Arc::default();
+        let (key, late) = (key(), std::time::Duration::from_millis(1));
+        let Joined::Leads(flight, mut waiter) = flights.join(key) else {
+            panic!("first")
+        };
+        assert!(tokio::time::timeout(late, waiter.landed()).await.is_err());
+        flight.land(7);
+        assert_eq!(waiter.landed().await, Some(7));
+        assert_eq!(waiter.landed().await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_flight_is_counted_before_a_new_one_can_begin() {
+        let flights: Arc<Flights<u32>> = Arc::default();
+        let key = key();
+        let before = flights.n_ended(key.0);
+        let Joined::Leads(flight, _) = flights.join(key) else {
+            panic!("first")
+        };
+        assert_eq!(flights.n_ended(key.0), before, "it has not ended");
+        flight.land(7);
+        assert_eq!(flights.n_ended(key.0), before + 1);
+        let Joined::Leads(died, _) = flights.join(key) else {
+            panic!("it has left the table")
+        };
+        drop(died);
+        assert_eq!(flights.n_ended(key.0), before + 2);
+        drop(Flight::<u32>::alone());
+        assert_eq!(flights.n_ended(key.0), before + 2, "nobody can look for it");
     }
 
     #[tokio::test]

@@ -224,6 +224,7 @@ mod tests {
             route: crate::metrics::Route::VardataV2,
             definitions: None,
             marks: crate::cache::stored::Marks::default(),
+            held: None,
         })
     }
 

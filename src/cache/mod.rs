@@ -6,44 +6,41 @@
 //! content type and body of an answer is ever kept.
 
 pub mod flight;
+mod held;
 pub mod memo;
 pub mod stored;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use moka::Entry;
-use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
 use crate::key::Key;
-use crate::metrics::{CacheMetrics, CacheName, CacheReading, Eviction, Route};
+use crate::metrics::{CacheMetrics, CacheName, CacheReading, Route};
 
 pub use flight::{Flight, Flights, Joined};
+pub use held::Held;
 pub use memo::Memo;
 pub use stored::{Freshness, Lifetimes, Marks, Stored};
 
 /// Bytes that an entry costs beyond what it holds: the entry, its place in the store's tables and queues.
 const ENTRY_OVERHEAD: usize = 480;
 
+/// Locks that order the writers of one key.
+const WRITERS: usize = 16;
+
+/// Rounds of deferred work after which nothing is left of it: moka's first, then two epochs until its readers
+/// are past what they might still look at.
+const SETTLING_ROUNDS: usize = 4;
+
 /// All stored responses, shared between workers.
 #[derive(Debug)]
 pub struct Cache {
     entries: moka::sync::Cache<Key, Arc<Stored>, foldhash::fast::RandomState>,
+    /// Held while a response is stored. The store's own way to compute an entry from the one before, and its
+    /// listener for evictions, cost more than all else that a miss does with it.
+    writers: [Mutex<()>; WRITERS],
     max_bytes: u64,
     max_entry: usize,
-    shares: Arc<Shares>,
-}
-
-/// The entries of each kind.
-type Shares = [Share; CacheName::ALL.len()];
-
-/// The entries of one kind.
-#[derive(Debug, Default)]
-struct Share {
-    entries: AtomicU64,
-    bytes: AtomicU64,
+    held: Arc<Held>,
 }
 
 impl Cache {
@@ -51,31 +48,18 @@ impl Cache {
     #[must_use]
     pub fn new(settings: &config::Cache, metrics: Arc<CacheMetrics>) -> Self {
         let max_bytes = settings.max_bytes - memo_bytes(settings.max_bytes);
-        let shares: Arc<Shares> = Arc::default();
-        let left = Arc::clone(&shares);
+        let lifetime = settings.fresh_for + settings.max_stale.max(settings.stale_error);
         let entries = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, stored: &Arc<Stored>| u32::try_from(weight(stored)).unwrap_or(u32::MAX))
-            .time_to_live(settings.fresh_for + settings.max_stale.max(settings.stale_error))
-            .eviction_listener(move |_, stored: Arc<Stored>, cause| {
-                let name = name_of(stored.route);
-                let share = &left[name.index()];
-                share.entries.fetch_sub(1, Ordering::Relaxed);
-                share.bytes.fetch_sub(weight(&stored), Ordering::Relaxed);
-                let cause = match cause {
-                    RemovalCause::Size => Eviction::Size,
-                    RemovalCause::Expired => Eviction::Expired,
-                    RemovalCause::Replaced => Eviction::Replaced,
-                    RemovalCause::Explicit => Eviction::Purged,
-                };
-                metrics.evicted(name, cause);
-            })
+            .time_to_live(lifetime)
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
             entries,
+            writers: Default::default(),
             max_bytes,
             max_entry: settings.max_entry,
-            shares,
+            held: Arc::new(Held::new(lifetime, metrics)),
         }
     }
 
@@ -92,39 +76,45 @@ impl Cache {
 
     /// Stores a response, unless it is larger than an entry may be or the stored one was asked for later: what
     /// comes late never takes the place of something newer. Says whether it did.
-    pub fn put(&self, key: Key, stored: Arc<Stored>) -> bool {
+    pub fn put(&self, key: Key, mut stored: Stored) -> (Arc<Stored>, bool) {
         if stored.bytes() > self.max_entry {
-            return false;
+            return (Arc::new(stored), false);
         }
-        let mut kept = false;
-        self.entries.entry(key).and_compute_with(|before| {
-            let before = before.map(Entry::into_value);
-            if before
-                .as_ref()
-                .is_some_and(|before| before.asked_at > stored.asked_at)
-            {
-                return Op::Nop;
-            }
-            kept = true;
-            let share = &self.shares[name_of(stored.route).index()];
-            share.entries.fetch_add(1, Ordering::Relaxed);
-            share.bytes.fetch_add(weight(&stored), Ordering::Relaxed);
-            if let Some(before) = before {
-                before.supersede();
-            }
-            Op::Put(stored)
-        });
-        kept
+        // Nothing is half done when a writer dies.
+        let _writing = self.writers[key.shard() % WRITERS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Asking whether it is there does not count as a use.
+        let before = self
+            .entries
+            .contains_key(&key)
+            .then(|| self.entries.get(&key))
+            .flatten();
+        if before
+            .as_ref()
+            .is_some_and(|before| before.asked_at > stored.asked_at)
+        {
+            return (Arc::new(stored), false);
+        }
+        self.held.enter(&mut stored);
+        let stored = Arc::new(stored);
+        self.entries.insert(key, Arc::clone(&stored));
+        if let Some(before) = before {
+            before.supersede();
+        }
+        (stored, true)
     }
 
     /// What is held of one kind. Does the store's deferred work first, so it is not for the request path.
     #[must_use]
     pub fn reading(&self, name: CacheName) -> CacheReading {
-        self.entries.run_pending_tasks();
-        let share = &self.shares[name.index()];
+        for _ in 0..SETTLING_ROUNDS {
+            self.entries.run_pending_tasks();
+        }
+        let (entries, weight_bytes) = self.held.reading(name);
         CacheReading {
-            entries: share.entries.load(Ordering::Relaxed),
-            weight_bytes: share.bytes.load(Ordering::Relaxed),
+            entries,
+            weight_bytes,
             max_weight_bytes: if name == CacheName::Negative {
                 0
             } else {
@@ -164,6 +154,7 @@ mod tests {
     use super::*;
     use crate::key::hash::Encoding;
     use crate::key::{DeploymentKey, Keyer};
+    use crate::metrics::Eviction;
     use crate::store::Deployment;
 
     const MIB: u64 = 1 << 20;
@@ -181,9 +172,9 @@ mod tests {
         Cache::new(&settings, Arc::default())
     }
 
-    fn stored(body: &'static str, asked_at: Instant, route: Route) -> Arc<Stored> {
+    fn stored(body: &'static str, asked_at: Instant, route: Route) -> Stored {
         let deployment = Deployment::new(0, DeploymentKey::new(b"k").unwrap(), false);
-        Arc::new(Stored {
+        Stored {
             body: Bytes::from_static(body.as_bytes()),
             content_type: HeaderValue::from_static("application/json"),
             etag: None,
@@ -194,7 +185,8 @@ mod tests {
             route,
             definitions: None,
             marks: Marks::default(),
-        })
+            held: None,
+        }
     }
 
     fn key() -> Key {
@@ -206,8 +198,11 @@ mod tests {
         let (cache, key, start) = (cache(), key(), Instant::now());
         let older = stored("older", start, Route::VardataV2);
         let newer = stored("newer", start + Duration::from_millis(1), Route::VardataV2);
-        assert!(cache.put(key, Arc::clone(&newer)));
-        assert!(!cache.put(key, Arc::clone(&older)), "it is relayed, not stored");
+        let (newer, kept) = cache.put(key, newer);
+        assert!(kept);
+        let (older, kept) = cache.put(key, older);
+        assert!(!kept, "it is relayed, not stored");
+        assert_eq!(older.body, "older");
         assert!(!newer.is_superseded());
         assert_eq!(cache.get(key).unwrap().body, "newer");
     }
@@ -217,35 +212,83 @@ mod tests {
         let (cache, key, start) = (cache(), key(), Instant::now());
         let older = stored("older", start, Route::VardataV2);
         let newer = stored("newer", start + Duration::from_millis(1), Route::VardataV2);
-        assert!(cache.put(key, Arc::clone(&older)));
-        assert!(cache.put(key, Arc::clone(&newer)));
-        assert!(older.is_superseded() && !newer.is_superseded());
+        let (older, _) = cache.put(key, older);
+        let (newer, kept) = cache.put(key, newer);
+        assert!(kept && older.is_superseded() && !newer.is_superseded());
         assert_eq!(cache.get(key).unwrap().body, "newer");
     }
 
-    #[test]
-    fn flags_are_counted_apart_and_once() {
+    #[tokio::test]
+    async fn flags_are_counted_apart_and_once() {
         let (cache, start) = (cache(), Instant::now());
         for number in 0..3 {
             let asked_at = start + Duration::from_millis(number);
             let same = Keyer::random().unwrap().key(&Encoding::default());
-            assert!(cache.put(same, stored("[]", asked_at, Route::FlagsV2)));
-            assert!(cache.put(same, stored("[1]", asked_at, Route::FlagsV2)));
-            assert!(!cache.put(
-                same,
-                stored("[2]", start - Duration::from_secs(1), Route::FlagsV2)
-            ));
-            assert!(cache.put(key(), stored("{}", asked_at, Route::VardataV1)));
+            assert!(cache.put(same, stored("[]", asked_at, Route::FlagsV2)).1);
+            assert!(cache.put(same, stored("[1]", asked_at, Route::FlagsV2)).1);
+            let late = stored("[2]", start - Duration::from_secs(1), Route::FlagsV2);
+            assert!(!cache.put(same, late).1);
+            assert!(cache.put(key(), stored("{}", asked_at, Route::VardataV1)).1);
         }
-        assert_eq!(cache.reading(CacheName::Flags).entries, 3);
-        assert_eq!(cache.reading(CacheName::Vardata).entries, 3);
+        assert_eq!(settled(&cache, CacheName::Flags, 3).await, 3);
+        assert_eq!(settled(&cache, CacheName::Vardata, 3).await, 3);
+    }
+
+    /// The number of entries once it is `wanted`, or after long: readers of other tests keep what is gone for a while.
+    async fn settled(cache: &Cache, name: CacheName, wanted: u64) -> u64 {
+        for _ in 0..1000 {
+            if cache.reading(name).entries == wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cache.reading(name).entries
+    }
+
+    #[tokio::test]
+    async fn an_entry_counts_until_nobody_can_read_it() {
+        let (cache, key) = (cache(), key());
+        let (entry, _) = cache.put(key, stored("{}", Instant::now(), Route::VardataV1));
+        let weight = weight(&entry);
+        assert_eq!(cache.reading(CacheName::Vardata).weight_bytes, weight);
+        cache.entries.invalidate(&key);
+        assert!(cache.get(key).is_none());
+        assert_eq!(cache.reading(CacheName::Vardata).weight_bytes, weight);
+        drop(entry);
+        assert_eq!(settled(&cache, CacheName::Vardata, 0).await, 0);
+        assert_eq!(cache.reading(CacheName::Vardata).weight_bytes, 0);
+    }
+
+    #[test]
+    fn what_goes_is_counted_by_its_cause() {
+        let metrics: Arc<CacheMetrics> = Arc::default();
+        let held = Arc::new(Held::new(Duration::from_secs(60), Arc::clone(&metrics)));
+        let now = Instant::now();
+        let enter = |asked_at| {
+            let mut stored = stored("{}", asked_at, Route::FlagsV2);
+            held.enter(&mut stored);
+            stored
+        };
+        let gone = |cause| metrics.evictions(CacheName::Flags, cause);
+        drop(enter(now));
+        drop(enter(now.checked_sub(Duration::from_secs(60)).unwrap()));
+        let replaced = enter(now);
+        replaced.supersede();
+        drop(replaced);
+        drop(stored("never held", now, Route::FlagsV2));
+        assert_eq!(
+            [Eviction::Size, Eviction::Expired, Eviction::Replaced].map(gone),
+            [1, 1, 1]
+        );
+        assert_eq!(held.reading(CacheName::Flags), (0, 0));
     }
 
     #[test]
     fn what_is_too_large_is_not_stored() {
         let (cache, key) = (cache(), key());
         let large: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
-        assert!(!cache.put(key, stored(large, Instant::now(), Route::VardataV2)));
+        assert!(!cache.put(key, stored(large, Instant::now(), Route::VardataV2)).1);
         assert!(cache.get(key).is_none());
+        assert_eq!(cache.reading(CacheName::Vardata).entries, 0);
     }
 }

@@ -11,6 +11,8 @@ use crate::config;
 use crate::metrics::Route;
 use crate::store::{Definitions, Deployment};
 
+use super::Held;
+
 /// A stored response: a 200 of upstream, its content type and body, and when and under which flags it was given.
 #[derive(Debug)]
 pub struct Stored {
@@ -34,6 +36,16 @@ pub struct Stored {
     pub definitions: Option<Arc<Definitions>>,
     /// What has happened to it since it was stored.
     pub marks: Marks,
+    /// Who counts it, once it is in the store.
+    pub held: Option<Arc<Held>>,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.leave(self);
+        }
+    }
 }
 
 /// What has happened to a stored response since it was stored.
@@ -189,6 +201,7 @@ mod tests {
             route: Route::VardataV2,
             definitions: None,
             marks: Marks::default(),
+            held: None,
         }
     }
 

@@ -232,7 +232,7 @@ impl CacheMetrics {
         self.refreshes[cache.index()][result.index()].add();
     }
 
-    pub(super) fn evictions(&self, cache: CacheName, cause: Eviction) -> u64 {
+    pub(crate) fn evictions(&self, cache: CacheName, cause: Eviction) -> u64 {
         self.evictions[cache.index()][cause.index()].get()
     }
 

@@ -169,5 +169,6 @@ fn stored() -> Arc<Stored> {
         route: Route::VardataV2,
         definitions: None,
         marks: flagside::cache::Marks::default(),
+        held: None,
     })
 }
