@@ -148,12 +148,13 @@ impl Climb {
     /// the key meanwhile.
     pub async fn answer(self: Rc<Self>) -> Result<Climbed, RequestError> {
         let began = tokio::time::Instant::now();
-        if self.computes_first()
-            && let Some(climbed) = self.answer_locally(began).await?
-        {
-            return Ok(climbed);
+        let mut now = began.into_std();
+        if self.computes_first() {
+            if let Some(climbed) = self.answer_locally(began).await? {
+                return Ok(climbed);
+            }
+            now = Instant::now();
         }
-        let now = Instant::now();
         let n_ended = self.worker.proxy.flights.n_ended(self.question.key);
         let stored = self.worker.proxy.cache.get(self.question.key);
         if let Some(stored) = stored

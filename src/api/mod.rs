@@ -147,13 +147,14 @@ impl Worker {
         Responding::Later(Box::pin(Rc::clone(self).respond_later(request, counted)))
     }
 
-    /// Answers a request that has been read whole and that [`Self::recall_plain`] has no answer for.
+    /// Answers a request that was read whole at `began`, and that [`Self::recall_plain`] has no answer for.
     pub fn respond_whole(
         self: &Rc<Self>,
         request: Request<Bytes>,
+        began: Instant,
     ) -> impl Future<Output = Response<AnswerBody>> + use<> {
         self.metrics.started();
-        let counted = self.count(&request, Instant::now());
+        let counted = self.count(&request, began);
         Rc::clone(self).respond_later(request.map(Arriving::Whole), counted)
     }
 
@@ -261,7 +262,7 @@ impl Worker {
         trace::clean(request.headers_mut());
         let tracer = self.proxy.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.serve(request.headers_mut(), began));
-        let (mut response, source) = match self.dispatch(request, route, &path, &wished).await {
+        let (mut response, source) = match self.dispatch(request, route, &path, &wished, began).await {
             Ok(answered) => answered,
             Err(error) => {
                 self.rejected(&error);
@@ -298,6 +299,7 @@ impl Worker {
         route: Route,
         path: &str,
         wished: &Wished,
+        began: Instant,
     ) -> Result<(Response<AnswerBody>, Source), RequestError> {
         let n_hosts = request.headers().get_all(HOST).iter().count();
         if request.version() == Version::HTTP_11 && n_hosts != 1 {
@@ -316,12 +318,14 @@ impl Worker {
         let post = *request.method() == Method::POST;
         match route {
             Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 if read || post => {
-                self.question(request, route, path, wished).await
+                self.question(request, route, path, wished, began).await
             }
             Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 => {
                 Err(RequestError::MethodNotAllowed("GET, HEAD, POST, OPTIONS"))
             }
-            Route::FlagsV1 | Route::FlagsV2 if read => self.question(request, route, path, wished).await,
+            Route::FlagsV1 | Route::FlagsV2 if read => {
+                self.question(request, route, path, wished, began).await
+            }
             Route::Status if read => Ok((preflight::status(), Source::None)),
             Route::Status => Err(RequestError::MethodNotAllowed("GET, HEAD")),
             Route::FlagsV1
@@ -351,8 +355,8 @@ impl Worker {
         route: Route,
         path: &str,
         wished: &Wished,
+        began: Instant,
     ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-        let began = Instant::now();
         let post = *request.method() == Method::POST;
         let (parts, incoming) = request.into_parts();
         let body = if post {

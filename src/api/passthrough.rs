@@ -74,7 +74,10 @@ pub(super) async fn relay_to(
     };
     let head = *request.method() == Method::HEAD;
     let (mut request, fate) = forwarded(request, path, worker.proxy.max_body);
-    let span = trace::ask(worker.proxy.tracer.as_ref(), &mut request);
+    let span = trace::ask(worker.proxy.tracer.as_ref(), request.method(), request.headers());
+    if let Some(span) = &span {
+        span.put(request.headers_mut());
+    }
     let deadline = worker.proxy.total_deadline;
     let relaying = worker
         .client

@@ -1,49 +1,57 @@
 //! Asking upstream, and what its answer means, whoever the vendor is (design 5).
 
-use std::future::Future;
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use crate::key::question::Forward;
 use crate::metrics::Route;
 use crate::sync::Environment;
 use crate::telemetry::Suppress;
 use crate::trace;
-use crate::upstream::{Origin, UpstreamError};
+use crate::upstream::{Ask, Origin, UpstreamError};
 
 use super::answer::{REQUEST_ID, Relayed, is_request_id};
 use super::ladder::Landed;
 use super::{Worker, request_id};
 
-/// Sends `forward` by `exchange`, in a span of its own where the request is traced. `None`: its target is none that
-/// HTTP allows, and nothing else may be asked in its place.
-pub async fn send<F>(
+/// Sends `forward` by `exchange`, in a span of its own where the request is traced.
+pub async fn send(
     worker: &Worker,
     environment: &Environment,
     origin: &Origin,
     forward: &Forward,
-    exchange: impl FnOnce(Request<Bytes>) -> F,
-) -> Option<Result<Response<Bytes>, UpstreamError>>
-where
-    F: Future<Output = Result<Response<Bytes>, UpstreamError>>,
-{
-    let mut request = Request::new(forward.body.clone());
-    *request.method_mut() = forward.method.clone();
-    *request.uri_mut() = forward.target.parse().ok()?;
-    *request.headers_mut() = forward.headers.clone();
-    if !request.headers().get(REQUEST_ID).is_some_and(is_request_id) {
-        request.headers_mut().insert(REQUEST_ID, request_id::fresh());
+    exchange: impl AsyncFnOnce(Ask<'_>) -> Result<Response<Bytes>, UpstreamError>,
+) -> Result<Response<Bytes>, UpstreamError> {
+    let mut headers = Cow::Borrowed(&forward.headers);
+    let request_id = match headers.get(REQUEST_ID) {
+        Some(id) if is_request_id(id) => None,
+        Some(_) => {
+            headers.to_mut().remove(REQUEST_ID);
+            Some(request_id::fresh())
+        }
+        None => Some(request_id::fresh()),
+    };
+    let span = trace::ask(worker.proxy.tracer.as_ref(), &forward.method, &headers);
+    if let Some(span) = &span {
+        span.put(headers.to_mut());
     }
-    let span = trace::ask(worker.proxy.tracer.as_ref(), &mut request);
-    let answered = exchange(request).await;
+    let answered = exchange(Ask {
+        method: &forward.method,
+        target: &forward.target,
+        headers: &headers,
+        request_id: request_id.as_ref(),
+        body: &forward.body,
+    })
+    .await;
     if let Some(span) = span {
         let status = answered.as_ref().ok().map(Response::status);
         span.end(origin.host(), &environment.name, status);
     }
-    Some(answered)
+    answered
 }
 
 /// What an exchange with upstream means.

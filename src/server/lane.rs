@@ -85,8 +85,8 @@ pub(super) struct Lane<'c> {
 enum Step {
     /// Write what the socket did not take at once.
     Write(Vec<u8>, Bytes),
-    /// Ask the long way.
-    Ask(Request<Bytes>),
+    /// Ask the long way what came at that time.
+    Ask(Box<Request<Bytes>>, Instant),
     HandOver,
     End,
 }
@@ -117,7 +117,7 @@ impl<'c> Lane<'c> {
         while self.keep_alive {
             let done = match std::future::poll_fn(|cx| self.step(cx)).await {
                 Step::Write(head, body) => self.write(head, body).await,
-                Step::Ask(request) => self.ask(request).await,
+                Step::Ask(request, now) => self.ask(*request, now).await,
                 Step::HandOver => return Left::HandedOver(Bytes::from(std::mem::take(&mut self.kept))),
                 Step::End => break,
             };
@@ -201,7 +201,7 @@ impl<'c> Lane<'c> {
             } => {
                 self.keep(bytes, used);
                 self.keep_alive = keep_alive;
-                Some(Step::Ask(request))
+                Some(Step::Ask(request, now))
             }
             Read::PartialHead if self.pieces < PIECES_MAX => {
                 self.keep(bytes, 0);
@@ -283,12 +283,12 @@ impl<'c> Lane<'c> {
         Ok(())
     }
 
-    /// Takes a request the long way and writes its response.
-    async fn ask(&mut self, request: Request<Bytes>) -> io::Result<()> {
+    /// Takes a request that came at `now` the long way and writes its response.
+    async fn ask(&mut self, request: Request<Bytes>, now: Instant) -> io::Result<()> {
         let is_head = *request.method() == Method::HEAD;
         self.watch.request();
         let busy = Busy(self.watch);
-        let response = self.respond(request).await;
+        let response = self.respond(request, now).await;
         drop(busy);
         let mut response = response?;
         if self.watch.is_ending() || !self.keep_alive {
@@ -306,8 +306,8 @@ impl<'c> Lane<'c> {
     }
 
     /// The response, unless the client goes away first.
-    async fn respond(&mut self, request: Request<Bytes>) -> io::Result<Response<AnswerBody>> {
-        let mut response = pin!(self.worker.respond_whole(request));
+    async fn respond(&mut self, request: Request<Bytes>, now: Instant) -> io::Result<Response<AnswerBody>> {
+        let mut response = pin!(self.worker.respond_whole(request, now));
         let mut is_watched = true;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = response.as_mut().poll(cx) {

@@ -4,6 +4,7 @@
 //! accepts the key, or until as many other keys were rejected as the table holds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ const BODY_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Rejections {
     marks: moka::sync::Cache<(usize, DeploymentKey), Arc<Rejection>, foldhash::fast::RandomState>,
+    /// Whether there was ever one: where all keys are good, nobody looks for bad ones.
+    any: AtomicBool,
     answered_for: Duration,
 }
 
@@ -45,6 +48,7 @@ impl Rejections {
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
             marks,
+            any: AtomicBool::new(false),
             answered_for: settings.negative_ttl,
         }
     }
@@ -55,11 +59,15 @@ impl Rejections {
             rejection.body = Bytes::new();
         }
         self.marks.insert((environment, key), Arc::new(rejection));
+        self.any.store(true, Ordering::Release);
     }
 
     /// The mark of a key, of whatever age.
     #[must_use]
     pub fn of(&self, environment: usize, key: &DeploymentKey) -> Option<Arc<Rejection>> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
         self.marks.get(&(environment, key.clone()))
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use crate::config::{self, Backend, Bases, Evaluation};
 use crate::metrics::{Operation, SyncMetrics};
 use crate::store::{Deployment, FlagData};
-use crate::upstream::{Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
+use crate::upstream::{Ask, Client, Gate, Limits, Origin, Shared, UpstreamError, UpstreamSetupError};
 
 /// One configured environment.
 #[derive(Debug)]
@@ -61,24 +61,25 @@ impl Origins {
         &self,
         client: &Client,
         gate: &Arc<Gate>,
-        request: Request<Bytes>,
+        ask: Ask<'_>,
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
-        let again = (!Arc::ptr_eq(&self.flags, &self.eval)).then(|| request.clone());
         let first = client
-            .fetch(&self.flags, gate, Operation::Flags, request, limits)
+            .fetch(&self.flags, gate, Operation::Flags, ask, limits)
             .await;
+        if Arc::ptr_eq(&self.flags, &self.eval) {
+            return first;
+        }
         let elsewhere = match &first {
             Ok(response) => response.status() == StatusCode::NOT_FOUND,
             Err(error) => error.is_unreachable(),
         };
-        match again.filter(|_| elsewhere) {
-            Some(request) => {
-                client
-                    .fetch(&self.eval, gate, Operation::Flags, request, limits)
-                    .await
-            }
-            None => first,
+        if elsewhere {
+            client
+                .fetch(&self.eval, gate, Operation::Flags, ask, limits)
+                .await
+        } else {
+            first
         }
     }
 }

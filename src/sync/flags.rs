@@ -18,7 +18,7 @@ use crate::key::DeploymentKey;
 use crate::metrics::{Refresh, SyncSource};
 use crate::store::{Accepted, Deployment, Deployments, FlagData, Flags};
 use crate::task::{Stop, Tasks};
-use crate::upstream::{Client, Limits, UpstreamError};
+use crate::upstream::{Ask, Client, Limits, UpstreamError};
 
 use super::Environment;
 
@@ -153,8 +153,9 @@ async fn fetch(
         max_answer: settings.max_flags,
         idempotent: true,
     };
+    let request = request(key, target, held);
     let answered = origins
-        .fetch_flags(client, &origins.gate, request(key, target, held), limits)
+        .fetch_flags(client, &origins.gate, Ask::of(&request), limits)
         .await;
     read(answered, held)
 }

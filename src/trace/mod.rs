@@ -12,7 +12,7 @@ mod settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::metrics::{Route, Source, TraceMetrics, TraceResult};
@@ -163,11 +163,10 @@ impl Tracer {
     }
 }
 
-/// Begins the span of a request to upstream, if the one that it is made for is sampled, and makes it its context.
-pub fn ask<B>(tracer: Option<&Arc<Tracer>>, request: &mut Request<B>) -> Option<Asking> {
-    let span = tracer?.inside(request.headers(), Instant::now())?;
-    span.context.put(request.headers_mut());
-    let method = request.method().clone();
+/// Begins the span of a request to upstream, if the one that it is made for is sampled.
+pub fn ask(tracer: Option<&Arc<Tracer>>, method: &Method, headers: &HeaderMap) -> Option<Asking> {
+    let span = tracer?.inside(headers, Instant::now())?;
+    let method = method.clone();
     Some(Asking { span, method })
 }
 
@@ -179,6 +178,11 @@ pub struct Asking {
 }
 
 impl Asking {
+    /// Makes it the context of the request to upstream.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        self.span.context.put(headers);
+    }
+
     /// Ends it: `status` is what upstream answered, if it did.
     pub fn end(self, host: &str, environment: &str, status: Option<StatusCode>) {
         let texts = vec![
@@ -277,16 +281,16 @@ mod tests {
         let (tracer, mut queued) = tracer(true, 0.0);
         let mut incoming = headers(Some(SAMPLED));
         let server = tracer.serve(&mut incoming, Instant::now()).unwrap();
-        let mut outgoing = Request::new(());
-        *outgoing.headers_mut() = incoming.clone();
-        let asking = ask(Some(&tracer), &mut outgoing).unwrap();
+        let mut outgoing = HeaderMap::new();
+        let asking = ask(Some(&tracer), &Method::GET, &incoming).unwrap();
+        asking.put(&mut outgoing);
         asking.end("host", "main", Some(StatusCode::OK));
         server.served("GET", Route::VardataV1, Source::Miss, 200);
         let (client, server) = (queued.try_recv().unwrap(), queued.try_recv().unwrap());
         assert_eq!(server.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert_eq!(client.parent, Some(server.context.span_id));
         assert_eq!(client.context.trace_id, server.context.trace_id);
-        assert_eq!(Context::of(outgoing.headers()), Some(client.context));
+        assert_eq!(Context::of(&outgoing), Some(client.context));
         assert_eq!(server.name, "GET vardata_v1");
         assert!(!server.failed && server.started_at <= server.ended_at);
     }

@@ -13,7 +13,7 @@ use super::{Form, Outbound};
 use crate::metrics::{EventDrop, Operation};
 use crate::task::Stop;
 use crate::telemetry::Suppress;
-use crate::upstream::{Backoff, Client, Limits, UpstreamError, random_unit, retry_after};
+use crate::upstream::{Ask, Backoff, Client, Limits, UpstreamError, random_unit, retry_after};
 
 /// Batches under way at once: usually, and when the process is about to end.
 const PARALLEL: usize = 4;
@@ -166,7 +166,7 @@ async fn attempt<F: Form>(
         idempotent: false,
     };
     let answered = client
-        .fetch(&origin, &gate, Operation::Events, request, limits)
+        .fetch(&origin, &gate, Operation::Events, Ask::of(&request), limits)
         .await;
     let outcome = judge(&answered, SystemTime::now());
     let (kind, events) = (F::KIND.as_str(), batch.len());

@@ -55,13 +55,13 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// How long it has been going on.
-    pub(super) fn took(&self) -> Duration {
-        self.started_at.elapsed()
+    /// How long it has been going on at `now`.
+    pub(super) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started_at)
     }
 
     /// Upstream answered with `status`.
-    pub(super) fn answered(mut self, status: StatusCode) {
+    pub(super) fn answered(mut self, status: StatusCode, now: Instant) {
         let gateway = matches!(status.as_u16(), 502..=504);
         let origin = if gateway {
             Verdict::Failed
@@ -73,28 +73,28 @@ impl<'a> Attempt<'a> {
             true => Verdict::Failed,
             false => Verdict::Succeeded,
         };
-        self.settle(outcome(status), origin, gate);
+        self.settle(outcome(status), origin, gate, now);
     }
 
     /// Upstream gave no whole answer.
-    pub(super) fn failed(mut self, error: &UpstreamError) {
+    pub(super) fn failed(mut self, error: &UpstreamError, now: Instant) {
         let origin = match error.blame() {
             Blame::Origin => Verdict::Failed,
             Blame::Answer => Verdict::Succeeded,
             Blame::Nobody => Verdict::Nothing,
         };
         self.tell(error);
-        self.settle(error.outcome(), origin, Verdict::Nothing);
+        self.settle(error.outcome(), origin, Verdict::Nothing, now);
     }
 
     /// A relayed request got no whole answer. That it came late says nothing of the origin: the client's own
     /// body, or a path that is slow by nature, may be the reason.
-    pub(super) fn relay_failed(mut self, error: &UpstreamError) {
+    pub(super) fn relay_failed(mut self, error: &UpstreamError, now: Instant) {
         if matches!(error, UpstreamError::Timeout(Phase::Head)) {
             self.tell(error);
-            self.settle(error.outcome(), Verdict::Nothing, Verdict::Nothing);
+            self.settle(error.outcome(), Verdict::Nothing, Verdict::Nothing, now);
         } else {
-            self.failed(error);
+            self.failed(error, now);
         }
     }
 
@@ -104,14 +104,14 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, origin: Verdict, gate: Verdict) {
+    fn settle(&mut self, outcome: Outcome, origin: Verdict, gate: Verdict, now: Instant) {
         let Some((to_origin, to_gate)) = self.admissions.take() else {
             return;
         };
         self.origin.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.origin.note(outcome);
         self.observer
-            .exchanged(self.origin, self.operation, outcome, self.took());
+            .exchanged(self.origin, self.operation, outcome, self.took(now));
         if let Some(state) = origin.tell(&self.origin.breaker, to_origin) {
             self.observer.breaker(self.origin, state);
         }
@@ -123,7 +123,14 @@ impl<'a> Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.settle(Outcome::Cancelled, Verdict::Nothing, Verdict::Nothing);
+        if self.admissions.is_some() {
+            self.settle(
+                Outcome::Cancelled,
+                Verdict::Nothing,
+                Verdict::Nothing,
+                Instant::now(),
+            );
+        }
     }
 }
 

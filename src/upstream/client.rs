@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsConnector;
 
+use super::ask::Ask;
 use super::attempt::{Attempt, refuse};
 use super::direct::{KEPT, Lost};
 use super::error::{Phase, UpstreamError};
@@ -72,11 +73,10 @@ impl Client {
         }
     }
 
-    /// Sends `request` to `origin` and returns the whole answer, of whatever status, with those headers alone
-    /// that say what it is and how long it holds.
+    /// Sends a request to `origin` and returns the whole answer, of whatever status, with those headers alone
+    /// that say what it is and when to come back.
     ///
-    /// Of the request's URI only path and query count. Retries, if the budget of `gate` has them, are
-    /// within `limits`. Dropping the future ends the exchange.
+    /// Retries, if the budget of `gate` has them, are within `limits`. Dropping the future ends the exchange.
     ///
     /// # Errors
     ///
@@ -86,27 +86,27 @@ impl Client {
         origin: &Arc<Origin>,
         gate: &Arc<Gate>,
         operation: Operation,
-        request: Request<Bytes>,
+        ask: Ask<'_>,
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
-        let now = Instant::now();
+        let mut now = Instant::now();
         let _slot = self.enter(origin, gate, operation, Lane::Exchange, now)?;
-        let mut outgoing = Outgoing::whole(origin, request, limits.idempotent)?;
+        ask.check()?;
         let mut timer = pin!(sleep_until(self.head_by(now, limits.deadline)));
         let mut retries_left = self.shared.settings.retries;
         let mut attempt = self.begin_first(origin, gate, operation, now)?;
         loop {
-            let result = self.exchange(origin, &mut outgoing, timer.as_mut(), limits).await;
+            let result = self.exchange(origin, ask, timer.as_mut(), limits, now).await;
+            now = Instant::now();
             let repeat = retries_left > 0
-                && outgoing.is_repeatable()
-                && attempt.took() <= REPEAT_WITHIN
+                && limits.idempotent
+                && attempt.took(now) <= REPEAT_WITHIN
                 && is_worth_repeating(&result)
-                && Instant::now() < limits.deadline;
+                && now < limits.deadline;
             match &result {
-                Ok(response) => attempt.answered(response.status()),
-                Err(error) => attempt.failed(error),
+                Ok(response) => attempt.answered(response.status(), now),
+                Err(error) => attempt.failed(error, now),
             }
-            let now = Instant::now();
             if !repeat || !gate.budget.take(now) {
                 return result;
             }
@@ -152,11 +152,11 @@ impl Client {
             .await
         {
             Err(error) => {
-                attempt.relay_failed(&error);
+                attempt.relay_failed(&error, Instant::now());
                 Err(error)
             }
             Ok((lease, response)) => {
-                attempt.answered(response.status());
+                attempt.answered(response.status(), Instant::now());
                 // A stream of events may last for days; only its beginning takes a slot.
                 let slot = (operation != Operation::Stream).then_some(slot);
                 Ok(response.map(|body| RelayBody::new(body, lease, slot)))
@@ -235,36 +235,35 @@ impl Client {
     async fn exchange(
         &self,
         origin: &Arc<Origin>,
-        outgoing: &mut Outgoing,
+        ask: Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
+        mut now: Instant,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let pool = self.pool(origin);
         let mut n_lost = 0;
         loop {
-            let mut lease = take(&pool, n_lost > 0, timer.as_mut(), limits.deadline).await?;
-            if lease.direct().is_none() {
-                // Rare, and too large to be a part of every exchange.
-                return Box::pin(self.exchange_by_library(origin, outgoing, timer, limits, lease)).await;
-            }
-            let sent_at = Instant::now();
+            let mut lease = take(&pool, n_lost > 0, timer.as_mut(), limits.deadline, &mut now).await?;
+            let sent_at = now;
             match self
-                .exchange_directly(origin, outgoing, timer.as_mut(), limits, &mut lease)
+                .exchange_directly(origin, ask, timer.as_mut(), limits, &mut lease, sent_at)
                 .await?
             {
                 Directly::Answered(response) => return Ok(response),
                 Directly::NotFit => {
-                    return Box::pin(self.exchange_by_library(origin, outgoing, timer, limits, lease)).await;
+                    // Rare, and too large to be a part of every exchange.
+                    return Box::pin(self.exchange_by_library(origin, ask, timer, limits, lease)).await;
                 }
                 Directly::Lost(lost) => {
                     // A connection closed beforehand fails at once; one that fails later failed for this request.
                     // Whoever waits for a new one may be handed another that was used before.
                     n_lost += 1;
                     let beforehand = lease.is_reused() && sent_at.elapsed() <= REPEAT_WITHIN;
-                    let is_safe = lost.unsent || (lost.closed && outgoing.is_repeatable());
+                    let is_safe = lost.unsent || (lost.closed && limits.idempotent);
                     if !(beforehand && is_safe && n_lost <= LOST_MAX) {
                         return Err(lost.error);
                     }
+                    now = Instant::now();
                 }
             }
         }
@@ -274,21 +273,22 @@ impl Client {
     async fn exchange_directly(
         &self,
         origin: &Arc<Origin>,
-        outgoing: &mut Outgoing,
+        ask: Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
         lease: &mut Lease,
+        now: Instant,
     ) -> Result<Directly, UpstreamError> {
         let Some(direct) = lease.direct() else {
             return Ok(Directly::NotFit);
         };
         let mut request = std::mem::take(&mut *lock(&self.scratch));
         request.clear();
-        if !outgoing.write(origin, &mut request) {
+        if !ask.write(origin, &mut request) {
             return Ok(Directly::NotFit);
         }
-        let head_by = self.head_by(Instant::now(), limits.deadline);
-        let head = within(timer.as_mut(), head_by, direct.ask(outgoing.method(), &request)).await;
+        let head_by = self.head_by(now, limits.deadline);
+        let head = within(timer.as_mut(), head_by, direct.ask(ask.method, &request)).await;
         if request.capacity() <= SCRATCH_BYTES_MAX {
             *lock(&self.scratch) = request;
         }
@@ -309,20 +309,21 @@ impl Client {
         Ok(Directly::Answered(response))
     }
 
-    /// Over a connection of the HTTP library: HTTP/2, and bodies too long for the other way.
+    /// Over a connection of the HTTP library: HTTP/2, and requests that are not for the other way.
     async fn exchange_by_library(
         &self,
         origin: &Arc<Origin>,
-        outgoing: &mut Outgoing,
+        ask: Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
         lease: Lease,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let request_timeout = self.shared.settings.request_timeout;
+        let mut outgoing = Outgoing::whole(origin, ask, limits.idempotent)?;
         let (lease, response) = self
             .respond(
                 origin,
-                outgoing,
+                &mut outgoing,
                 timer.as_mut(),
                 limits.deadline,
                 request_timeout,
@@ -363,7 +364,7 @@ impl Client {
         loop {
             let mut lease = match first.take() {
                 Some(lease) => lease,
-                None => take(&pool, fresh, timer.as_mut(), deadline).await?,
+                None => take(&pool, fresh, timer.as_mut(), deadline, &mut Instant::now()).await?,
             };
             lease.prepare().await?;
             let request = outgoing.build(origin, &lease)?;
@@ -407,20 +408,25 @@ enum Directly {
     Lost(Lost),
 }
 
-/// A connection, opened if none is idle.
+/// A connection, opened if none is idle; then `now` is when it was.
 async fn take(
     pool: &Arc<Pool>,
     fresh: bool,
     timer: Pin<&mut Sleep>,
     deadline: Instant,
+    now: &mut Instant,
 ) -> Result<Lease, UpstreamError> {
-    match pool.checkout(fresh, Instant::now()) {
+    match pool.checkout(fresh, *now) {
         Checkout::Ready(lease) => Ok(lease),
-        Checkout::Wait(opening) => match within(timer, deadline, opening).await {
-            Ok(Ok(opened)) => opened,
-            // The runtime is going down, or no connection came in time.
-            Ok(Err(_)) | Err(_) => Err(UpstreamError::Timeout(Phase::Connect)),
-        },
+        Checkout::Wait(opening) => {
+            let opened = within(timer, deadline, opening).await;
+            *now = Instant::now();
+            match opened {
+                Ok(Ok(opened)) => opened,
+                // The runtime is going down, or no connection came in time.
+                Ok(Err(_)) | Err(_) => Err(UpstreamError::Timeout(Phase::Connect)),
+            }
+        }
     }
 }
 

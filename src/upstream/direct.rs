@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, InvalidHeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,18 +22,7 @@ use super::framing::{Chunks, Framing, Taken};
 use super::pool::{HEAD_BYTES_MAX, Open};
 
 /// Headers of an answer that is read whole; nobody looks at others.
-pub(super) const KEPT: [HeaderName; 6] = [
-    CONTENT_TYPE,
-    CONTENT_ENCODING,
-    ETAG,
-    RETRY_AFTER,
-    DATE,
-    CACHE_CONTROL,
-];
-
-/// A request body up to this size is written before anything is read. A server that answers without reading
-/// it cannot make the two wait for each other: the kernel holds as much.
-pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
+pub(super) const KEPT: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_ENCODING, ETAG, RETRY_AFTER, DATE];
 
 /// Room for reading; most answers fit.
 const READ_BYTES: usize = 8 * 1024;
@@ -306,12 +295,22 @@ fn kept(headers: &[httparse::Header<'_>]) -> HeaderMap {
             .iter()
             .find(|name| name.as_str().eq_ignore_ascii_case(header.name));
         if let Some(name) = name
-            && let Ok(value) = HeaderValue::from_bytes(header.value)
+            && let Ok(value) = value(header.value)
         {
             kept.append(name.clone(), value);
         }
     }
     kept
+}
+
+/// A value in memory of its own; the usual label needs none.
+fn value(bytes: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
+    const JSON: &str = "application/json";
+    if bytes == JSON.as_bytes() {
+        Ok(HeaderValue::from_static(JSON))
+    } else {
+        HeaderValue::from_bytes(bytes)
+    }
 }
 
 impl AsyncRead for Stream {

@@ -1,4 +1,4 @@
-//! A request on its way out: cleaned once, built for each connection it is tried on.
+//! A request on its way out over the HTTP library: cleaned once, built for each connection it is tried on.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::Origin;
-use super::direct::BODY_BYTES_MAX;
+use super::ask::{Ask, may_be_sent};
 use super::error::UpstreamError;
 use super::headers::clean_request;
 use super::pool::Lease;
@@ -54,12 +54,8 @@ impl Outgoing {
     /// # Errors
     ///
     /// `Unsendable`.
-    pub(super) fn whole(
-        origin: &Origin,
-        request: Request<Bytes>,
-        idempotent: bool,
-    ) -> Result<Self, UpstreamError> {
-        let mut outgoing = Self::new(origin, request.map(OutBody::Whole), idempotent)?;
+    pub(super) fn whole(origin: &Origin, ask: Ask<'_>, idempotent: bool) -> Result<Self, UpstreamError> {
+        let mut outgoing = Self::new(origin, ask.to_request()?.map(OutBody::Whole), idempotent)?;
         outgoing.headers.insert(ACCEPT_ENCODING, PLAIN);
         Ok(outgoing)
     }
@@ -87,8 +83,7 @@ impl Outgoing {
     }
 
     fn new(origin: &Origin, request: Request<OutBody>, repeatable: bool) -> Result<Self, UpstreamError> {
-        // CONNECT would make a tunnel, TRACE would show the headers to whoever asks.
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        if !may_be_sent(request.method()) {
             return Err(UpstreamError::Unsendable);
         }
         let target = origin.target(request.uri())?;
@@ -137,40 +132,10 @@ impl Outgoing {
         Ok(request)
     }
 
-    /// Appends the request as it goes over a connection of HTTP/1.1, body included. `false`: its body is
-    /// streamed, or too long to be written before anything is read.
-    pub(super) fn write(&self, origin: &Origin, out: &mut Vec<u8>) -> bool {
-        let OutBody::Whole(body) = &self.body else {
-            return false;
-        };
-        if body.len() > BODY_BYTES_MAX {
-            return false;
-        }
-        let mut part = |part: &[u8]| out.extend_from_slice(part);
-        part(self.method.as_str().as_bytes());
-        part(b" ");
-        part(self.target.as_str().as_bytes());
-        part(b" HTTP/1.1\r\nhost: ");
-        part(origin.host_header().as_bytes());
-        for (name, value) in &self.headers {
-            part(b"\r\n");
-            part(name.as_str().as_bytes());
-            part(b": ");
-            part(value.as_bytes());
-        }
-        // A method that promises a body says also that it is empty (RFC 9110, 8.6).
-        if !body.is_empty() || matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
-            part(b"\r\ncontent-length: ");
-            part(itoa::Buffer::new().format(body.len()).as_bytes());
-        }
-        part(b"\r\n\r\n");
-        part(body);
-        true
-    }
-
-    /// The method.
-    pub(super) const fn method(&self) -> &Method {
-        &self.method
+    /// The headers, without the connection's own.
+    #[cfg(test)]
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// Takes the body of a request back that was never sent.

@@ -7,7 +7,16 @@ use http::header::{CONNECTION, HeaderMap, HeaderName};
 /// Removes from a request what belongs to the client's connection, what would let a client say where it
 /// comes from or rewrite the target, cookies, and what frames the body (that is set anew).
 pub(super) fn clean_request(headers: &mut HeaderMap) {
-    remove(headers, |name| is_hop_by_hop(name) || is_private_to_client(name));
+    remove(headers, |name| !crosses(name));
+}
+
+/// Whether a header goes on to upstream, in a request without `Connection`.
+pub(super) fn crosses_to_upstream(name: &HeaderName) -> bool {
+    crosses(name.as_str())
+}
+
+fn crosses(name: &str) -> bool {
+    !is_hop_by_hop(name) && !is_private_to_client(name)
 }
 
 /// Removes from a response what belongs to upstream's connection, and what a browser would hold against

@@ -18,6 +18,7 @@
 //! request met a connection that upstream had just closed (sent again at once), and which connection
 //! went silent (not used again). It also costs less per request.
 
+mod ask;
 mod attempt;
 mod backoff;
 mod breaker;
@@ -40,6 +41,7 @@ mod shared;
 mod tests;
 mod websocket;
 
+pub use ask::Ask;
 pub use backoff::{Backoff, random_unit, retry_after};
 pub use breaker::{Admission, Breaker, BreakerState};
 pub use client::{Client, Limits};

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -17,7 +16,7 @@ use crate::key::question::Forward;
 use crate::metrics::{Operation, Route};
 use crate::store::{Accepted, etag};
 use crate::sync::{Environment, flags};
-use crate::upstream::{Gate, Limits};
+use crate::upstream::{Ask, Gate, Limits};
 
 /// Nesting that an answer may have; payloads are free-form.
 pub(super) const ANSWER_DEPTH_MAX: usize = 512;
@@ -68,19 +67,12 @@ pub async fn ask(
         Route::FlagsV1 => (&origins.eval, Operation::Flags),
         _ => (&origins.eval, Operation::Evaluate),
     };
-    let exchange = async |request| match route {
-        Route::FlagsV2 => origins.fetch_flags(&worker.client, gate, request, limits).await,
-        _ => {
-            worker
-                .client
-                .fetch(origin, gate, operation, request, limits)
-                .await
-        }
+    let exchange = async |ask: Ask<'_>| match route {
+        Route::FlagsV2 => origins.fetch_flags(&worker.client, gate, ask, limits).await,
+        _ => worker.client.fetch(origin, gate, operation, ask, limits).await,
     };
-    match send(worker, environment, origin, forward, exchange).await {
-        Some(exchange) => judge(exchange, |body| is_shaped(body, wanted)),
-        None => Judged::Failure(None),
-    }
+    let exchange = send(worker, environment, origin, forward, exchange).await;
+    judge(exchange, |body| is_shaped(body, wanted))
 }
 
 /// Fetches the answer of a question and stores it.
@@ -90,7 +82,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
     };
     let proxy = &climb.worker.proxy;
     let began = proxy.deployments.begin();
-    let asked_at = Instant::now();
+    let asked_at = tokio::time::Instant::now();
     // Epoch before flags: an answer is never taken for newer than it is. A key that is not known yet begins at 0.
     let known = climb.known();
     let epoch = known.as_ref().map_or(0, |deployment| deployment.epoch());
@@ -98,7 +90,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
         let flags = deployment.flags();
         flags.evaluation().map(|data| Arc::clone(data.definitions()))
     });
-    let deadline = tokio::time::Instant::now() + proxy.total_deadline;
+    let deadline = asked_at + proxy.total_deadline;
     let judged = ask(
         &climb.worker,
         &climb.environment,
@@ -135,7 +127,7 @@ pub async fn fetch(climb: &Rc<Climb>) -> Landed {
             climb.keep(Keeping {
                 etag: climb.question.asks.is_for_flags().then(|| etag(&body)),
                 content_type: content_type_of(content_type),
-                asked_at,
+                asked_at: asked_at.into_std(),
                 epoch,
                 deployment,
                 definitions,

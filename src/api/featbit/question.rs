@@ -19,7 +19,7 @@ use crate::metrics::{self, Engine, EvaluatedFlags, Operation, Route, Source};
 use crate::store::featbit::Held;
 use crate::store::{Accepted, Deployment, Standing};
 use crate::sync::Origins;
-use crate::upstream::{Limits, UpstreamError, retry_after};
+use crate::upstream::{Ask, Limits, UpstreamError, retry_after};
 
 use super::reply::{bare, message, no_answer, problem, unauthorized};
 use super::{Caller, Found, is_json};
@@ -214,9 +214,7 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
     let asked_at = Instant::now();
     let epoch = climb.known().map_or(0, |deployment| deployment.epoch());
     let revisions = held(climb).map(|held| held.revisions());
-    let Some(exchange) = ask(climb, origins).await else {
-        return Landed::Failed { status: None };
-    };
+    let exchange = ask(climb, origins).await;
     let shaped = |body: &[u8]| {
         Outline::of(body, ANSWER_DEPTH_MAX, RESULTS)
             .is_ok_and(|found| found.kind == Kind::Array && found.fits)
@@ -254,11 +252,10 @@ pub(in crate::api) async fn fetch(climb: &Rc<Climb>) -> Landed {
 }
 
 /// Sends the question to upstream. A 429 keeps everybody from asking for this environment for as long as it says.
-/// `None`: a question that cannot be sent.
-async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>, UpstreamError>> {
+async fn ask(climb: &Climb, origins: &Origins) -> Result<Response<Bytes>, UpstreamError> {
     let proxy = &climb.worker.proxy;
     if held(climb).is_some_and(|held| held.is_paused(Instant::now())) {
-        return Some(Err(UpstreamError::Busy));
+        return Err(UpstreamError::Busy);
     }
     let limits = Limits {
         deadline: tokio::time::Instant::now() + proxy.total_deadline,
@@ -266,15 +263,12 @@ async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>,
         idempotent: true,
     };
     let (worker, origin, gate) = (&climb.worker, &origins.eval, &origins.gate);
-    let exchange = async |request| {
+    let exchange = async |ask: Ask<'_>| {
         let operation = Operation::Evaluate;
-        worker
-            .client
-            .fetch(origin, gate, operation, request, limits)
-            .await
+        worker.client.fetch(origin, gate, operation, ask, limits).await
     };
     let forward = &climb.question.forward;
-    let exchange = upstream::send(worker, &climb.environment, origin, forward, exchange).await?;
+    let exchange = upstream::send(worker, &climb.environment, origin, forward, exchange).await;
     if let Ok(response) = &exchange
         && response.status() == StatusCode::TOO_MANY_REQUESTS
     {
@@ -285,7 +279,7 @@ async fn ask(climb: &Climb, origins: &Origins) -> Option<Result<Response<Bytes>,
             None => origins.gate.pause(pause),
         }
     }
-    Some(exchange)
+    exchange
 }
 
 /// The deployment of a secret that upstream has just answered 200 to. A 200 alone proves no secret (FB 2.1): the

@@ -12,7 +12,7 @@ use http::{Request, StatusCode, Uri};
 use super::roles;
 use crate::config::{BaseUrl, Bases, Config};
 use crate::metrics::Operation;
-use crate::upstream::{Client, Gate, Limits, NoObserver, Shared};
+use crate::upstream::{Ask, Client, Gate, Limits, NoObserver, Shared};
 
 /// For one connection, or one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -119,7 +119,7 @@ async fn health(
     };
     let gate = Gate::new("check", &config.upstream);
     let answer = client
-        .fetch(&origin, &gate, Operation::Passthrough, request, limits)
+        .fetch(&origin, &gate, Operation::Passthrough, Ask::of(&request), limits)
         .await;
     match answer {
         Ok(answer) if answer.status() == StatusCode::OK => Ok(()),

@@ -16,8 +16,16 @@ use crate::metrics::Route;
 /// Header lines of a request; one with more goes to the HTTP library, which may refuse it.
 const HEADERS_MAX: usize = 96;
 
+/// Headers of most requests that nothing on a vardata or flags route reads or forwards: not worth a copy.
+const IDLE_HEADERS: [&str; 5] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "connection",
+    "user-agent",
+];
+
 /// What the first request in some bytes is.
-#[allow(clippy::large_enum_variant, reason = "it lives for one match, on the stack")]
 pub(super) enum Read {
     /// Its head is not all there.
     PartialHead,
@@ -41,7 +49,7 @@ pub(super) enum Read {
         /// Whether another request may follow.
         keep_alive: bool,
         /// The request.
-        request: Request<Bytes>,
+        request: Box<Request<Bytes>>,
     },
 }
 
@@ -83,6 +91,10 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
             };
         }
     }
+    if head > worker.proxy.max_headers {
+        // Which of them is too large is said elsewhere, where all headers are counted.
+        return Read::Foreign;
+    }
     let route = worker.proxy.routing.target(path).route;
     let is_whole = matches!(
         route,
@@ -96,11 +108,15 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
             | Route::Status
             | Route::Other
     );
-    match request(&parsed, framing.method, target, body) {
+    let reads_all = !matches!(
+        route,
+        Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 | Route::FlagsV1 | Route::FlagsV2
+    );
+    match request(&parsed, framing.method, target, body, reads_all) {
         Some(request) if is_whole => Read::Asked {
             used,
             keep_alive: framing.keep_alive,
-            request,
+            request: Box::new(request),
         },
         _ => Read::Foreign,
     }
@@ -180,9 +196,17 @@ fn request(
     method: PlainMethod,
     target: &str,
     body: &[u8],
+    reads_all: bool,
 ) -> Option<Request<Bytes>> {
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = HeaderMap::with_capacity(if reads_all { parsed.headers.len() } else { 4 });
     for header in &*parsed.headers {
+        if !reads_all
+            && IDLE_HEADERS
+                .iter()
+                .any(|idle| header.name.eq_ignore_ascii_case(idle))
+        {
+            continue;
+        }
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }

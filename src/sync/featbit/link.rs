@@ -16,7 +16,7 @@ use crate::config;
 use crate::key::DeploymentKey;
 use crate::metrics::{Operation, StreamKind};
 use crate::upstream::{
-    Client, Dialer, Gate, Limits, Origin, SocketError, SocketIo, UpstreamError, date, random_unit,
+    Ask, Client, Dialer, Gate, Limits, Origin, SocketError, SocketIo, UpstreamError, date, random_unit,
     retry_after,
 };
 
@@ -159,7 +159,13 @@ impl Link for UpstreamLink {
         };
         let response = self
             .client
-            .fetch(&self.polls, &self.gate, Operation::Flags, request, limits)
+            .fetch(
+                &self.polls,
+                &self.gate,
+                Operation::Flags,
+                Ask::of(&request),
+                limits,
+            )
             .await?;
         match response.status() {
             StatusCode::OK => Ok(Polled {

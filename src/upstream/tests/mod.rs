@@ -1,5 +1,6 @@
 //! The client against real sockets that behave badly on purpose.
 
+mod asking;
 mod breaking;
 mod failures;
 mod relaying;
@@ -264,7 +265,13 @@ impl Caller {
             idempotent: self.idempotent,
         };
         self.client
-            .fetch(&self.origin, &self.gate, Operation::Evaluate, request, limits)
+            .fetch(
+                &self.origin,
+                &self.gate,
+                Operation::Evaluate,
+                Ask::of(&request),
+                limits,
+            )
             .await
     }
 
