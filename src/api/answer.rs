@@ -161,7 +161,7 @@ impl Answer {
             response
         };
         let headers = response.headers_mut();
-        headers.reserve(8);
+        headers.reserve(6);
         if let (false, Some(content_type)) = (matched, self.content_type) {
             headers.insert(CONTENT_TYPE, content_type);
         }

@@ -19,6 +19,9 @@ use super::ladder::Landed;
 use super::{Worker, request_id};
 
 /// Sends `forward` by `exchange`, in a span of its own where the request is traced.
+///
+/// # Errors
+/// Those of `exchange`.
 pub async fn send(
     worker: &Worker,
     environment: &Environment,

@@ -19,6 +19,8 @@ pub(super) struct Parameters<'q> {
     pub(super) delivery_method: Option<Pair<'q>>,
     d: Option<Pair<'q>>,
     unknown: Vec<Pair<'q>>,
+    /// Of the whole query.
+    n_bytes: usize,
 }
 
 impl<'q> Parameters<'q> {
@@ -27,8 +29,12 @@ impl<'q> Parameters<'q> {
     /// # Errors
     /// When it is not form-encoded, or a known parameter is there twice with different values.
     pub(super) fn read(query: Option<&'q str>, ignored: &[String]) -> Result<Self, Unreadable> {
-        let mut all = Self::default();
-        for pair in query::pairs(query.unwrap_or_default())? {
+        let query = query.unwrap_or_default();
+        let mut all = Self {
+            n_bytes: query.len(),
+            ..Self::default()
+        };
+        for pair in query::pairs(query)? {
             if ignored.iter().any(|name| *name == pair.name) {
                 continue;
             }
@@ -136,7 +142,8 @@ impl<'q> Parameters<'q> {
             .chain(&self.unknown)
             .map(|pair| Cow::Borrowed(pair.text))
             .chain(renamed);
-        let mut out = String::from(path);
+        let mut out = String::with_capacity(path.len() + self.n_bytes + 5);
+        out.push_str(path);
         for (at, text) in texts.enumerate() {
             out.push(if at == 0 { '?' } else { '&' });
             out.push_str(&text);

@@ -482,7 +482,7 @@ impl Headers {
     }
 
     fn forward(self, asked: &Asked<'_>, tracked: bool) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(12);
+        let mut headers = HeaderMap::with_capacity(6);
         authorize(&mut headers, asked.deployment_key);
         let known = [
             (USER, self.user),

@@ -75,23 +75,40 @@ pub fn read<'t>(text: &'t [u8], overlay: Overlay<'_>) -> Result<EffectiveUser<'t
 
 /// The overlay as a user.
 fn identity_alone(overlay: Overlay<'_>) -> EffectiveUser<'static> {
-    let user_id = overlay.user_id.map(|id| ("user_id", id));
-    let device_id = overlay.device_id.map(|id| ("device_id", id));
-    let write = |members: [Option<(&str, &str)>; 2]| {
-        let n_bytes: usize = members.iter().flatten().map(|(_, id)| id.len() + 16).sum();
-        let mut out = Vec::with_capacity(n_bytes);
-        for (name, identity) in members.into_iter().flatten() {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            write_string(name, &mut out);
-            out.push(b':');
-            write_string(identity, &mut out);
-        }
-        out.push(b'}');
-        out
+    let n_bytes = [overlay.user_id, overlay.device_id]
+        .into_iter()
+        .flatten()
+        .map(|id| id.len() + 16)
+        .sum();
+    // In the order of names, as the canonical form has them, and in the order in which the query has them.
+    let mut canonical = Vec::with_capacity(n_bytes);
+    canonical.push(b'{');
+    if let Some(id) = overlay.device_id {
+        canonical.extend_from_slice(b"\"device_id\":");
+        write_string(id, &mut canonical);
+    }
+    let device_end = canonical.len();
+    let Some(id) = overlay.user_id else {
+        canonical.push(b'}');
+        let text = Cow::Owned(canonical.clone());
+        return EffectiveUser { canonical, text };
     };
+    if overlay.device_id.is_some() {
+        canonical.push(b',');
+    }
+    let user_start = canonical.len();
+    canonical.extend_from_slice(b"\"user_id\":");
+    write_string(id, &mut canonical);
+    let mut text = Vec::with_capacity(canonical.len() + 1);
+    text.push(b'{');
+    text.extend_from_slice(&canonical[user_start..]);
+    text.extend_from_slice(&canonical[device_end..user_start]);
+    text.extend_from_slice(&canonical[1..device_end]);
+    text.push(b'}');
+    canonical.push(b'}');
     EffectiveUser {
-        text: Cow::Owned(write([user_id, device_id])),
-        canonical: write([device_id, user_id]),
+        text: Cow::Owned(text),
+        canonical,
     }
 }
 

@@ -60,7 +60,7 @@ const FAILURE_LINES: u32 = 3;
 
 /// Counts exchanges, and logs new failures and changes of breakers.
 pub(super) struct UpstreamObserver {
-    cells: HashMap<Arc<BaseUrl>, Arc<UpstreamMetrics>>,
+    cells: HashMap<Arc<BaseUrl>, Arc<UpstreamMetrics>, foldhash::fast::RandomState>,
     failures: Suppress,
 }
 

@@ -506,8 +506,8 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, UpstreamErro
 /// Leaves the headers that are looked at, with values in memory of their own, for the same reason.
 fn keep(headers: &mut HeaderMap) {
     let mut kept = HeaderMap::new();
-    for name in KEPT {
-        for value in headers.get_all(&name) {
+    for name in &KEPT {
+        for value in headers.get_all(name) {
             if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
                 kept.append(name.clone(), own);
             }

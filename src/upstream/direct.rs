@@ -22,7 +22,7 @@ use super::framing::{Chunks, Framing, Taken};
 use super::pool::{HEAD_BYTES_MAX, Open};
 
 /// Headers of an answer that is read whole; nobody looks at others.
-pub(super) const KEPT: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_ENCODING, ETAG, RETRY_AFTER, DATE];
+pub(super) static KEPT: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_ENCODING, ETAG, RETRY_AFTER, DATE];
 
 /// Room for reading; most answers fit.
 const READ_BYTES: usize = 8 * 1024;
@@ -291,13 +291,15 @@ fn cause(
 fn kept(headers: &[httparse::Header<'_>]) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for header in headers {
-        let name = KEPT
+        // Most are none of them, and their length says so.
+        let Some(name) = KEPT
             .iter()
-            .find(|name| name.as_str().eq_ignore_ascii_case(header.name));
-        if let Some(name) = name
-            && let Ok(value) = value(header.value)
-        {
-            kept.append(name.clone(), value);
+            .find(|name| header.name.len() == name.as_str().len() && **name == *header.name)
+        else {
+            continue;
+        };
+        if let Ok(value) = value(header.value) {
+            kept.append(name, value);
         }
     }
     kept
