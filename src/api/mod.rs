@@ -37,7 +37,7 @@ use hyper::body::Incoming;
 use crate::cache::{Memo, Stored};
 use crate::config::Backend;
 use crate::key::raw::Noted;
-use crate::key::{Asked, DeploymentKey, Question, authorization, raw};
+use crate::key::{Asked, DeploymentKey, Question, Unreadable, authorization, raw};
 use crate::metrics::{self, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
@@ -143,19 +143,19 @@ impl Worker {
             return Responding::Ready(Some(response));
         }
         let counted = self.count(&request, began);
-        let request = request.map(Arriving::Stream);
+        let request = Box::new(request.map(Arriving::Stream));
         Responding::Later(Box::pin(Rc::clone(self).respond_later(request, counted)))
     }
 
     /// Answers a request that was read whole at `began`, and that [`Self::recall_plain`] has no answer for.
     pub fn respond_whole(
         self: &Rc<Self>,
-        request: Request<Bytes>,
+        request: Box<Request<Arriving>>,
         began: Instant,
     ) -> impl Future<Output = Response<AnswerBody>> + use<> {
         self.metrics.started();
         let counted = self.count(&request, began);
-        Rc::clone(self).respond_later(request.map(Arriving::Whole), counted)
+        Rc::clone(self).respond_later(request, counted)
     }
 
     /// What counts a request that has begun, even if its response is never asked for.
@@ -250,7 +250,7 @@ impl Worker {
 
     async fn respond_later(
         self: Rc<Self>,
-        mut request: Request<Arriving>,
+        mut request: Box<Request<Arriving>>,
         counted: Aborted,
     ) -> Response<AnswerBody> {
         let (route, began) = (counted.route, counted.began);
@@ -295,7 +295,7 @@ impl Worker {
 
     async fn dispatch(
         self: &Rc<Self>,
-        request: Request<Arriving>,
+        request: Box<Request<Arriving>>,
         route: Route,
         path: &str,
         wished: &Wished,
@@ -341,52 +341,76 @@ impl Worker {
             Route::Passthrough if matches!(*request.method(), Method::CONNECT | Method::TRACE) => Err(
                 RequestError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             ),
-            Route::FbEvaluate => featbit::question::evaluate(self, request, path, wished).await,
-            Route::FbSdk | Route::FbEvents => featbit::routes::answer(self, request, route, path).await,
+            Route::FbEvaluate => featbit::question::evaluate(self, request, path, wished, began).await,
             Route::Other => Err(RequestError::NotFound),
-            _ => passthrough::relay(self, request, route, path).await,
+            // What is asked less often has a place of its own: its state would make every connection larger.
+            Route::FbSdk | Route::FbEvents => {
+                Box::pin(featbit::routes::answer(self, *request, route, path)).await
+            }
+            _ => Box::pin(passthrough::relay(self, *request, route, path)).await,
         }
     }
 
     /// A cacheable route: read the body, look into the memo once more, read the question, climb.
     async fn question(
         self: &Rc<Self>,
-        request: Request<Arriving>,
+        mut request: Box<Request<Arriving>>,
         route: Route,
         path: &str,
         wished: &Wished,
         began: Instant,
     ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-        let post = *request.method() == Method::POST;
-        let (parts, incoming) = request.into_parts();
-        let body = if post {
-            let body = read_body(&parts.headers, incoming, self.proxy.max_body).await?;
-            self.metrics.request_body(route, body.len() as u64);
-            body
-        } else {
-            Bytes::new()
-        };
-        let request = Request::from_parts(parts, ());
-        if post && let Some(response) = self.recall_whole(&request, &body, began) {
-            return Ok((response, Source::Hit));
+        let mut body = Bytes::new();
+        if *request.method() == Method::POST {
+            body = self.body_of(&mut request, route).await?;
+            if let Some(response) = self.recall_whole(&request, &body, began) {
+                return Ok((response, Source::Hit));
+            }
         }
-        let key = authorization::deployment_key(request.headers())
+        match self.read(&request, &body, route, path)? {
+            Ok(climb) => self.climb(&request, &body, &climb, wished, began).await,
+            Err(stray) => {
+                let (key, environment) = (&stray.deployment_key, &stray.environment);
+                let asked = self.asked(&request, &body, key, environment, route, path);
+                let answer = passthrough::unreadable(self, environment, &asked, stray.unreadable);
+                let answer = Box::pin(answer).await?;
+                let source = answer.source;
+                Ok((answer.into_response(wished, is_flags(route)), source))
+            }
+        }
+    }
+
+    /// Takes the body out of a request.
+    async fn body_of(&self, request: &mut Request<Arriving>, route: Route) -> Result<Bytes, RequestError> {
+        let arriving = std::mem::replace(request.body_mut(), Arriving::Whole(Bytes::new()));
+        let body = match arriving {
+            Arriving::Whole(body) if body.len() <= self.proxy.max_body => body,
+            late => Box::pin(read_body(request.headers(), late, self.proxy.max_body)).await?,
+        };
+        self.metrics.request_body(route, body.len() as u64);
+        Ok(body)
+    }
+
+    /// Reads what a request on a cacheable route asks.
+    ///
+    /// # Errors
+    /// When it has no key, or one that no environment takes.
+    fn read(
+        self: &Rc<Self>,
+        request: &Request<Arriving>,
+        body: &Bytes,
+        route: Route,
+        path: &str,
+    ) -> Result<Result<Rc<Climb>, Stray>, RequestError> {
+        let deployment_key = authorization::deployment_key(request.headers())
             .and_then(DeploymentKey::new)
             .ok_or(RequestError::MissingKey)?;
-        let environment = self.proxy.environment_of(&key).ok_or(RequestError::UnknownKey)?;
-        let asked = Asked {
-            route,
-            path,
-            query: request.uri().query(),
-            post,
-            headers: request.headers(),
-            body: &body,
-            deployment_key: &key,
-            environment: &environment.name,
-            ignore_query: &self.proxy.ignore_query,
-        };
-        let flags = matches!(route, Route::FlagsV1 | Route::FlagsV2);
-        let question = if flags {
+        let environment = self
+            .proxy
+            .environment_of(&deployment_key)
+            .ok_or(RequestError::UnknownKey)?;
+        let asked = self.asked(request, body, &deployment_key, &environment, route, path);
+        let question = if is_flags(route) {
             Question::flags(&asked, &self.proxy.keyer)
         } else {
             Question::vardata(&asked, &self.proxy.keyer)
@@ -394,27 +418,50 @@ impl Worker {
         let question = match question {
             Ok(question) => question,
             Err(unreadable) => {
-                let answer = passthrough::unreadable(self, &environment, &asked, unreadable).await?;
-                let source = answer.source;
-                return Ok((answer.into_response(wished, flags), source));
+                return Ok(Err(Stray {
+                    deployment_key,
+                    environment,
+                    unreadable,
+                }));
             }
         };
-        let deployment = self.proxy.deployments.get(environment.index, &key);
-        let climb = Rc::new(Climb {
+        let deployment = self.proxy.deployments.get(environment.index, &deployment_key);
+        Ok(Ok(Rc::new(Climb {
             worker: Rc::clone(self),
             environment,
-            deployment_key: key,
+            deployment_key,
             deployment,
             route,
             question,
-        });
-        self.climb(&request, &body, &climb, wished, began).await
+        })))
+    }
+
+    fn asked<'r>(
+        &'r self,
+        request: &'r Request<Arriving>,
+        body: &'r Bytes,
+        deployment_key: &'r DeploymentKey,
+        environment: &'r Environment,
+        route: Route,
+        path: &'r str,
+    ) -> Asked<'r> {
+        Asked {
+            route,
+            path,
+            query: request.uri().query(),
+            post: *request.method() == Method::POST,
+            headers: request.headers(),
+            body,
+            deployment_key,
+            environment: &environment.name,
+            ignore_query: &self.proxy.ignore_query,
+        }
     }
 
     /// Takes a question up the ladder, and remembers where its raw parts lead.
     async fn climb(
         self: &Rc<Self>,
-        request: &Request<()>,
+        request: &Request<Arriving>,
         body: &Bytes,
         climb: &Rc<Climb>,
         wished: &Wished,
@@ -436,12 +483,17 @@ impl Worker {
     }
 
     /// The answer of a request whose body has come, if the memo knows it and its entry is fresh.
-    fn recall_whole(&self, request: &Request<()>, body: &[u8], now: Instant) -> Option<Response<AnswerBody>> {
+    fn recall_whole(
+        &self,
+        request: &Request<Arriving>,
+        body: &[u8],
+        now: Instant,
+    ) -> Option<Response<AnswerBody>> {
         self.find_fresh(request, body, now).map(|(response, ..)| response)
     }
 
     /// Lets the memo know where these raw parts lead.
-    fn remember(&self, request: &Request<()>, body: &Bytes, key: crate::key::Key, entry: &Arc<Stored>) {
+    fn remember(&self, request: &Request<Arriving>, body: &Bytes, key: crate::key::Key, entry: &Arc<Stored>) {
         let mut scratch = self.scratch.borrow_mut();
         raw::write(
             &mut scratch,
@@ -478,6 +530,17 @@ impl Worker {
         };
         self.metrics.rejected(reason);
     }
+}
+
+/// A request on a cacheable route that cannot be read exactly.
+struct Stray {
+    deployment_key: DeploymentKey,
+    environment: Arc<Environment>,
+    unreadable: Unreadable,
+}
+
+const fn is_flags(route: Route) -> bool {
+    matches!(route, Route::FlagsV1 | Route::FlagsV2)
 }
 
 /// Counts a request whose client went away before it was answered as 499, also before it was looked at.

@@ -25,9 +25,9 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::api::Worker;
 use crate::api::answer::AnswerBody;
 use crate::api::hit::Rest;
+use crate::api::{Arriving, Worker};
 
 use super::connection::Watch;
 
@@ -86,7 +86,7 @@ enum Step {
     /// Write what the socket did not take at once.
     Write(Vec<u8>, Bytes),
     /// Ask the long way what came at that time.
-    Ask(Box<Request<Bytes>>, Instant),
+    Ask(Box<Request<Arriving>>, Instant),
     HandOver,
     End,
 }
@@ -117,7 +117,7 @@ impl<'c> Lane<'c> {
         while self.keep_alive {
             let done = match std::future::poll_fn(|cx| self.step(cx)).await {
                 Step::Write(head, body) => self.write(head, body).await,
-                Step::Ask(request, now) => self.ask(*request, now).await,
+                Step::Ask(request, now) => self.ask(request, now).await,
                 Step::HandOver => return Left::HandedOver(Bytes::from(std::mem::take(&mut self.kept))),
                 Step::End => break,
             };
@@ -284,7 +284,7 @@ impl<'c> Lane<'c> {
     }
 
     /// Takes a request that came at `now` the long way and writes its response.
-    async fn ask(&mut self, request: Request<Bytes>, now: Instant) -> io::Result<()> {
+    async fn ask(&mut self, request: Box<Request<Arriving>>, now: Instant) -> io::Result<()> {
         let is_head = *request.method() == Method::HEAD;
         self.watch.request();
         let busy = Busy(self.watch);
@@ -297,8 +297,14 @@ impl<'c> Lane<'c> {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.keep_alive = !response.headers().contains_key(CONNECTION);
-        let (head, body) = self.serialize(response, is_head)?;
-        match self.send(&head, body) {
+        let buffers = self.buffers;
+        let sent = {
+            let mut head = buffers.write.borrow_mut();
+            head.clear();
+            let body = self.serialize(response, is_head, &mut head)?;
+            self.send(&head, body)
+        };
+        match sent {
             None => Ok(()),
             Some(Step::Write(head, body)) => self.write(head, body).await,
             Some(_) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -306,7 +312,11 @@ impl<'c> Lane<'c> {
     }
 
     /// The response, unless the client goes away first.
-    async fn respond(&mut self, request: Request<Bytes>, now: Instant) -> io::Result<Response<AnswerBody>> {
+    async fn respond(
+        &mut self,
+        request: Box<Request<Arriving>>,
+        now: Instant,
+    ) -> io::Result<Response<AnswerBody>> {
         let mut response = pin!(self.worker.respond_whole(request, now));
         let mut is_watched = true;
         std::future::poll_fn(|cx| {
@@ -330,14 +340,19 @@ impl<'c> Lane<'c> {
         .await
     }
 
-    fn serialize(&self, response: Response<AnswerBody>, is_head: bool) -> io::Result<(Vec<u8>, Bytes)> {
+    /// Appends the head of a response, and gives its body.
+    fn serialize(
+        &self,
+        response: Response<AnswerBody>,
+        is_head: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<Bytes> {
         let (parts, body) = response.into_parts();
         // The routes of the lane have whole answers.
         let AnswerBody::Full(body) = body else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let body = body.unwrap_or_default();
-        let mut out = Vec::with_capacity(512);
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(parts.status.as_str().as_bytes());
         out.push(b' ');
@@ -353,9 +368,9 @@ impl<'c> Lane<'c> {
             out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         }
         out.extend_from_slice(b"\r\ndate: ");
-        self.worker.write_date(&mut out);
+        self.worker.write_date(out);
         out.extend_from_slice(b"\r\n\r\n");
-        Ok((out, if is_head { Bytes::new() } else { body }))
+        Ok(if is_head { Bytes::new() } else { body })
     }
 }
 

@@ -75,9 +75,8 @@ impl Origins {
             Err(error) => error.is_unreachable(),
         };
         if elsewhere {
-            client
-                .fetch(&self.eval, gate, Operation::Flags, ask, limits)
-                .await
+            let again = client.fetch(&self.eval, gate, Operation::Flags, ask, limits);
+            Box::pin(again).await
         } else {
             first
         }

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use crate::api::answer::{Answer, AnswerBody, JSON_UTF8, Relayed, Wished};
 use crate::api::error::RequestError;
 use crate::api::ladder::{Climb, Keeping, Landed};
-use crate::api::{Arriving, Worker, read_body, upstream};
+use crate::api::{Arriving, Worker, upstream};
 use crate::evaluate::featbit::{Evaluation, Request as Wanted, RequestFault};
 use crate::evaluate::json::{Kind, Outline, Wanted as Shape};
 use crate::key::{Asked, Asks, Question};
@@ -43,11 +43,11 @@ const RESULTS: Shape<'_> = Shape {
 /// Answers a request on the evaluate route, in the server's order: 401, 405, 415, 400 (FB 3.3).
 pub(in crate::api) async fn evaluate(
     worker: &Rc<Worker>,
-    request: Request<Arriving>,
+    mut request: Box<Request<Arriving>>,
     path: &str,
     wished: &Wished,
+    began: Instant,
 ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-    let began = Instant::now();
     let proxy = &worker.proxy;
     let Some(caller) = Caller::of(request.headers()) else {
         return Ok((unauthorized("missing_environment_secret"), Source::None));
@@ -66,10 +66,7 @@ pub(in crate::api) async fn evaluate(
         let response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
         return Ok((response, Source::None));
     }
-    let (parts, arriving) = request.into_parts();
-    let body = read_body(&parts.headers, arriving, proxy.max_body).await?;
-    worker.metrics.request_body(Route::FbEvaluate, body.len() as u64);
-    let request = Request::from_parts(parts, ());
+    let body = worker.body_of(&mut request, Route::FbEvaluate).await?;
     if let Some(response) = worker.recall_whole(&request, &body, began) {
         return Ok((response, Source::Hit));
     }

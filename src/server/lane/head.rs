@@ -9,8 +9,8 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::{Header, Status};
 
-use crate::api::Worker;
 use crate::api::hit::{Plain, PlainMethod, Rest};
+use crate::api::{Arriving, Worker};
 use crate::metrics::Route;
 
 /// Header lines of a request; one with more goes to the HTTP library, which may refuse it.
@@ -49,7 +49,7 @@ pub(super) enum Read {
         /// Whether another request may follow.
         keep_alive: bool,
         /// The request.
-        request: Box<Request<Bytes>>,
+        request: Box<Request<Arriving>>,
     },
 }
 
@@ -108,17 +108,20 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
             | Route::Status
             | Route::Other
     );
+    if !is_whole {
+        return Read::Foreign;
+    }
     let reads_all = !matches!(
         route,
         Route::VardataV1 | Route::VardataLegacy | Route::VardataV2 | Route::FlagsV1 | Route::FlagsV2
     );
     match request(&parsed, framing.method, target, body, reads_all) {
-        Some(request) if is_whole => Read::Asked {
+        Some(request) => Read::Asked {
             used,
             keep_alive: framing.keep_alive,
-            request: Box::new(request),
+            request,
         },
-        _ => Read::Foreign,
+        None => Read::Foreign,
     }
 }
 
@@ -197,7 +200,7 @@ fn request(
     target: &str,
     body: &[u8],
     reads_all: bool,
-) -> Option<Request<Bytes>> {
+) -> Option<Box<Request<Arriving>>> {
     let mut headers = HeaderMap::with_capacity(if reads_all { parsed.headers.len() } else { 4 });
     for header in &*parsed.headers {
         if !reads_all
@@ -210,7 +213,7 @@ fn request(
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    let mut request = Request::new(Bytes::copy_from_slice(body));
+    let mut request = Box::new(Request::new(Arriving::Whole(Bytes::copy_from_slice(body))));
     *request.method_mut() = match method {
         PlainMethod::Get => Method::GET,
         PlainMethod::Head => Method::HEAD,
