@@ -27,7 +27,7 @@ pub async fn send(
     environment: &Environment,
     origin: &Origin,
     forward: &Forward,
-    exchange: impl AsyncFnOnce(Ask<'_>) -> Result<Response<Bytes>, UpstreamError>,
+    exchange: impl AsyncFnOnce(&Ask<'_>) -> Result<Response<Bytes>, UpstreamError>,
 ) -> Result<Response<Bytes>, UpstreamError> {
     let mut headers = Cow::Borrowed(&forward.headers);
     let request_id = match headers.get(REQUEST_ID) {
@@ -42,7 +42,7 @@ pub async fn send(
     if let Some(span) = &span {
         span.put(headers.to_mut());
     }
-    let answered = exchange(Ask {
+    let answered = exchange(&Ask {
         method: &forward.method,
         target: &forward.target,
         headers: &headers,

@@ -61,7 +61,7 @@ impl Origins {
         &self,
         client: &Client,
         gate: &Arc<Gate>,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let first = client

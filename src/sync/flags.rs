@@ -155,7 +155,7 @@ async fn fetch(
     };
     let request = request(key, target, held);
     let answered = origins
-        .fetch_flags(client, &origins.gate, Ask::of(&request), limits)
+        .fetch_flags(client, &origins.gate, &Ask::of(&request), limits)
         .await;
     read(answered, held)
 }

@@ -166,7 +166,7 @@ async fn attempt<F: Form>(
         idempotent: false,
     };
     let answered = client
-        .fetch(&origin, &gate, Operation::Events, Ask::of(&request), limits)
+        .fetch(&origin, &gate, Operation::Events, &Ask::of(&request), limits)
         .await;
     let outcome = judge(&answered, SystemTime::now());
     let (kind, events) = (F::KIND.as_str(), batch.len());

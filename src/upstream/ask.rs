@@ -14,7 +14,7 @@ use super::headers::crosses_to_upstream;
 pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// A request whose body is there as a whole. Nothing of it is copied before it is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Ask<'a> {
     /// Neither CONNECT nor TRACE.
     pub method: &'a Method,
@@ -105,7 +105,7 @@ impl<'a> Ask<'a> {
     /// # Errors
     ///
     /// `Unsendable`.
-    pub(super) fn to_request(self) -> Result<Request<Bytes>, UpstreamError> {
+    pub(super) fn to_request(&self) -> Result<Request<Bytes>, UpstreamError> {
         let mut request = Request::new(self.body.clone());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.parse().map_err(|_| UpstreamError::Unsendable)?;

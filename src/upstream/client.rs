@@ -86,7 +86,7 @@ impl Client {
         origin: &Arc<Origin>,
         gate: &Arc<Gate>,
         operation: Operation,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
         limits: Limits,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let mut now = Instant::now();
@@ -235,7 +235,7 @@ impl Client {
     async fn exchange(
         &self,
         origin: &Arc<Origin>,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
         mut now: Instant,
@@ -273,7 +273,7 @@ impl Client {
     async fn exchange_directly(
         &self,
         origin: &Arc<Origin>,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
         lease: &mut Lease,
@@ -288,7 +288,7 @@ impl Client {
             return Ok(Directly::NotFit);
         }
         let head_by = self.head_by(now, limits.deadline);
-        let head = within(timer.as_mut(), head_by, direct.ask(ask.method, &request)).await;
+        let head = within(timer.as_mut(), head_by, pin!(direct.ask(ask.method, &request))).await;
         if request.capacity() <= SCRATCH_BYTES_MAX {
             *lock(&self.scratch) = request;
         }
@@ -300,9 +300,13 @@ impl Client {
         if is_encoded(&head.headers) {
             return Err(UpstreamError::Encoded);
         }
-        let body = within(timer, limits.deadline, direct.body(&head, limits.max_answer))
-            .await
-            .map_err(|_| UpstreamError::Timeout(Phase::Body))??;
+        let body = within(
+            timer,
+            limits.deadline,
+            pin!(direct.body(&head, limits.max_answer)),
+        )
+        .await
+        .map_err(|_| UpstreamError::Timeout(Phase::Body))??;
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
@@ -313,7 +317,7 @@ impl Client {
     async fn exchange_by_library(
         &self,
         origin: &Arc<Origin>,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
         mut timer: Pin<&mut Sleep>,
         limits: Limits,
         lease: Lease,
@@ -335,7 +339,7 @@ impl Client {
         if is_encoded(&parts.headers) {
             return Err(UpstreamError::Encoded);
         }
-        match within(timer, limits.deadline, collect(body, limits.max_answer)).await {
+        match within(timer, limits.deadline, pin!(collect(body, limits.max_answer))).await {
             Ok(Ok(body)) => {
                 lease.finish();
                 Ok(Response::from_parts(parts, body))
@@ -370,7 +374,7 @@ impl Client {
             let request = outgoing.build(origin, &lease)?;
             let sent_at = Instant::now();
             let head_by = deadline.min(sent_at + request_timeout);
-            let Ok(sent) = within(timer.as_mut(), head_by, lease.send(request)).await else {
+            let Ok(sent) = within(timer.as_mut(), head_by, pin!(lease.send(request))).await else {
                 lease.discard();
                 return Err(UpstreamError::Timeout(Phase::Head));
             };
@@ -419,7 +423,7 @@ async fn take(
     match pool.checkout(fresh, *now) {
         Checkout::Ready(lease) => Ok(lease),
         Checkout::Wait(opening) => {
-            let opened = within(timer, deadline, opening).await;
+            let opened = within(timer, deadline, pin!(opening)).await;
             *now = Instant::now();
             match opened {
                 Ok(Ok(opened)) => opened,

@@ -1,7 +1,7 @@
 //! A request on its way out over the HTTP library: cleaned once, built for each connection it is tried on.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Outgoing {
     /// # Errors
     ///
     /// `Unsendable`.
-    pub(super) fn whole(origin: &Origin, ask: Ask<'_>, idempotent: bool) -> Result<Self, UpstreamError> {
+    pub(super) fn whole(origin: &Origin, ask: &Ask<'_>, idempotent: bool) -> Result<Self, UpstreamError> {
         let mut outgoing = Self::new(origin, ask.to_request()?.map(OutBody::Whole), idempotent)?;
         outgoing.headers.insert(ACCEPT_ENCODING, PLAIN);
         Ok(outgoing)
@@ -214,13 +214,12 @@ pub(super) struct Late;
 
 /// Waits for `future` until `until`. `timer` is shared by all waits of an exchange, and set only when a
 /// future is not ready at once: an exchange on a kept connection sets it once.
-pub(super) async fn within<F: Future>(
+pub(super) fn within<F: Future>(
     mut timer: Pin<&mut Sleep>,
     until: Instant,
-    future: F,
-) -> Result<F::Output, Late> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, Late>> {
+    poll_fn(move |context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
@@ -229,5 +228,4 @@ pub(super) async fn within<F: Future>(
         }
         timer.as_mut().poll(context).map(|()| Err(Late))
     })
-    .await
 }

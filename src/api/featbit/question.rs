@@ -260,7 +260,7 @@ async fn ask(climb: &Climb, origins: &Origins) -> Result<Response<Bytes>, Upstre
         idempotent: true,
     };
     let (worker, origin, gate) = (&climb.worker, &origins.eval, &origins.gate);
-    let exchange = async |ask: Ask<'_>| {
+    let exchange = async |ask: &Ask<'_>| {
         let operation = Operation::Evaluate;
         worker.client.fetch(origin, gate, operation, ask, limits).await
     };

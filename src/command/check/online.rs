@@ -119,7 +119,7 @@ async fn health(
     };
     let gate = Gate::new("check", &config.upstream);
     let answer = client
-        .fetch(&origin, &gate, Operation::Passthrough, Ask::of(&request), limits)
+        .fetch(&origin, &gate, Operation::Passthrough, &Ask::of(&request), limits)
         .await;
     match answer {
         Ok(answer) if answer.status() == StatusCode::OK => Ok(()),

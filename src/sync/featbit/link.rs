@@ -163,7 +163,7 @@ impl Link for UpstreamLink {
                 &self.polls,
                 &self.gate,
                 Operation::Flags,
-                Ask::of(&request),
+                &Ask::of(&request),
                 limits,
             )
             .await?;

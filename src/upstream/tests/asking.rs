@@ -75,7 +75,7 @@ fn what_is_written_here_is_what_the_library_would_send() {
             let mut out = Vec::new();
             assert!(ask.write(&origin, &mut out));
             let (line, written, sent) = taken_apart(&out);
-            let library = Outgoing::whole(&origin, ask, true).unwrap();
+            let library = Outgoing::whole(&origin, &ask, true).unwrap();
             let mut wanted: Vec<_> = library
                 .headers()
                 .iter()

@@ -203,13 +203,19 @@ async fn errors_of_one_environment_stay_its_own() {
     };
     let (client, origin) = (&caller.client, &caller.origin);
     let flags = client
-        .fetch(origin, &caller.gate, Operation::Flags, Ask::of(&get("/")), limits)
+        .fetch(
+            origin,
+            &caller.gate,
+            Operation::Flags,
+            &Ask::of(&get("/")),
+            limits,
+        )
         .await;
     assert!(flags.is_ok());
     let other = Gate::new("other", &settings);
     assert!(
         client
-            .fetch(origin, &other, Operation::Evaluate, Ask::of(&get("/")), limits)
+            .fetch(origin, &other, Operation::Evaluate, &Ask::of(&get("/")), limits)
             .await
             .is_ok()
     );

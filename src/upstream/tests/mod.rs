@@ -269,7 +269,7 @@ impl Caller {
                 &self.origin,
                 &self.gate,
                 Operation::Evaluate,
-                Ask::of(&request),
+                &Ask::of(&request),
                 limits,
             )
             .await
