@@ -18,7 +18,7 @@ use super::answer::{AnswerBody, CACHE_STATUS, NO_CACHE, NO_STORE, is_request_id,
 /// The value of `Cache-Status` before the seconds left.
 const HIT: &str = "flagside; hit; ttl=";
 /// Bodies from here on are not copied behind their head but written beside it.
-const COPIED_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const COPIED_BYTES_MAX: usize = 8 * 1024;
 /// How often the `Date` line is made anew.
 const DATE_MILLIS: u128 = 500;
 

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::api::answer::AnswerBody;
-use crate::api::hit::Rest;
+use crate::api::hit::{COPIED_BYTES_MAX, Rest};
 use crate::api::{Arriving, Worker};
 
 use super::connection::Watch;
@@ -340,7 +340,7 @@ impl<'c> Lane<'c> {
         .await
     }
 
-    /// Appends the head of a response, and gives its body.
+    /// Appends a response; gives its body, if that is too long to be copied behind its head.
     fn serialize(
         &self,
         response: Response<AnswerBody>,
@@ -370,7 +370,14 @@ impl<'c> Lane<'c> {
         out.extend_from_slice(b"\r\ndate: ");
         self.worker.write_date(out);
         out.extend_from_slice(b"\r\n\r\n");
-        Ok(if is_head { Bytes::new() } else { body })
+        if is_head {
+            return Ok(Bytes::new());
+        }
+        if body.len() > COPIED_BYTES_MAX {
+            return Ok(body);
+        }
+        out.extend_from_slice(&body);
+        Ok(Bytes::new())
     }
 }
 
