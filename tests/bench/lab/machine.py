@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import pathlib
 import shutil
 import signal
@@ -78,6 +79,13 @@ def pinned(cpus):
         yield
     finally:
         os.sched_setaffinity(0, _ALLOWED)
+
+
+def open_files():
+    """How many files a program that is started here may have open: all that this user may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def spawn(command, cpus, log, **options):

@@ -116,7 +116,8 @@ class Configured(Server):
         template = next(CONF.glob(f"{template or name}.*"))
         self.plain_port = machine.free_port()
         (place / template.name).write_text(string.Template(template.read_text()).safe_substitute(
-            port=self.port, plain_port=self.plain_port, origin=origin.port, place=place))
+            port=self.port, plain_port=self.plain_port, origin=origin.port, place=place,
+            files_kept=min(200_000, machine.open_files() - 5_000)))
         fill = {"{config}": str(place / template.name), "{place}": str(place), "{port}": str(self.port)}
         self.command = [str(program)]
         for argument in arguments:
