@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, IF_NONE_MATCH, ORIGIN};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -585,15 +585,18 @@ fn head_bytes<B>(request: &Request<B>) -> usize {
 }
 
 fn wished<B>(request: &Request<B>) -> Wished {
-    let headers = request.headers();
-    Wished {
-        origin: headers.get(http::header::ORIGIN).cloned(),
-        if_none_match: headers.get(http::header::IF_NONE_MATCH).cloned(),
-        request_id: headers
-            .get(REQUEST_ID)
-            .filter(|id| answer::is_request_id(id))
-            .cloned(),
+    let mut wished = Wished::default();
+    for (name, value) in request.headers() {
+        let wish = match *name {
+            ORIGIN => &mut wished.origin,
+            IF_NONE_MATCH => &mut wished.if_none_match,
+            _ if *name == REQUEST_ID => &mut wished.request_id,
+            _ => continue,
+        };
+        wish.get_or_insert_with(|| value.clone());
     }
+    wished.request_id = wished.request_id.filter(|id| answer::is_request_id(id));
+    wished
 }
 
 /// A request body: here already, or still coming.

@@ -412,6 +412,8 @@ struct Headers {
     library: Option<HeaderValue>,
     /// Experiment headers nobody has documented: in the key and forwarded.
     unknown: Vec<(HeaderName, HeaderValue)>,
+    /// The first of each of [`TRACING`].
+    tracing: [Option<HeaderValue>; 4],
 }
 
 impl Headers {
@@ -419,6 +421,9 @@ impl Headers {
         let mut all = Self::default();
         for (name, value) in headers {
             if !name.as_str().starts_with(EXPERIMENT_PREFIX) {
+                if let Some(at) = TRACING.iter().position(|tracing| tracing == name) {
+                    all.tracing[at].get_or_insert_with(|| value.clone());
+                }
                 continue;
             }
             let slot = if *name == USER {
@@ -499,9 +504,9 @@ impl Headers {
         for (name, value) in self.unknown {
             headers.append(name, value);
         }
-        for name in TRACING {
-            if let Some(value) = asked.headers.get(&name) {
-                headers.insert(name, value.clone());
+        for (name, value) in TRACING.into_iter().zip(self.tracing) {
+            if let Some(value) = value {
+                headers.insert(name, value);
             }
         }
         if asked.post {
