@@ -1,13 +1,14 @@
 //! Requests of clients: routing, the fast path, the ladder, what is passed through.
 //!
 //! The walk of one request: [`Worker::respond`] looks into the memo (nothing is decoded, nothing is
-//! formatted); what is not there is routed, read into a [`Question`], taken up the [`ladder`], and remembered.
+//! formatted); what is not there is routed, read into a question (`question.rs`), taken up the [`ladder`], and remembered.
 //!
 //! Invariants: no input from the network panics; errors are plain text with a stable code; a response made for one
 //! key, user or flag set never reaches another.
 
 pub mod amplitude;
 pub mod answer;
+pub mod body;
 pub mod error;
 pub mod featbit;
 pub mod hit;
@@ -15,6 +16,7 @@ pub mod ladder;
 mod passthrough;
 mod preflight;
 pub mod proxy;
+mod question;
 pub mod request_id;
 mod upload;
 pub mod upstream;
@@ -26,18 +28,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, IF_NONE_MATCH, ORIGIN};
+use http::header::{CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, ORIGIN};
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use crate::cache::{Memo, Stored};
+use crate::cache::Memo;
 use crate::config::Backend;
+use crate::key::raw;
 use crate::key::raw::Noted;
-use crate::key::{Asked, DeploymentKey, Question, Unreadable, authorization, raw};
 use crate::metrics::{self, Code, Rejection, Route, Source, WorkerMetrics};
 use crate::sync::Environment;
 use crate::task::Stop;
@@ -47,12 +47,9 @@ use crate::upstream::Client;
 use answer::{AnswerBody, REQUEST_ID, Wished};
 use error::RequestError;
 use hit::Prepared;
-use ladder::Climb;
 
+pub use body::Arriving;
 pub use proxy::Proxy;
-
-/// How long a request body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One data worker: what it shares with the others, and what is its own.
 #[derive(Debug)]
@@ -351,160 +348,6 @@ impl Worker {
         }
     }
 
-    /// A cacheable route: read the body, look into the memo once more, read the question, climb.
-    async fn question(
-        self: &Rc<Self>,
-        mut request: Box<Request<Arriving>>,
-        route: Route,
-        path: &str,
-        wished: &Wished,
-        began: Instant,
-    ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-        let mut body = Bytes::new();
-        if *request.method() == Method::POST {
-            body = self.body_of(&mut request, route).await?;
-            if let Some(response) = self.recall_whole(&request, &body, began) {
-                return Ok((response, Source::Hit));
-            }
-        }
-        match self.read(&request, &body, route, path)? {
-            Ok(climb) => self.climb(&request, &body, &climb, wished, began).await,
-            Err(stray) => {
-                let (key, environment) = (&stray.deployment_key, &stray.environment);
-                let asked = self.asked(&request, &body, key, environment, route, path);
-                let answer = passthrough::unreadable(self, environment, &asked, stray.unreadable);
-                let answer = Box::pin(answer).await?;
-                let source = answer.source;
-                Ok((answer.into_response(wished, is_flags(route)), source))
-            }
-        }
-    }
-
-    /// Takes the body out of a request.
-    async fn body_of(&self, request: &mut Request<Arriving>, route: Route) -> Result<Bytes, RequestError> {
-        let arriving = std::mem::replace(request.body_mut(), Arriving::Whole(Bytes::new()));
-        let body = match arriving {
-            Arriving::Whole(body) if body.len() <= self.proxy.max_body => body,
-            late => Box::pin(read_body(request.headers(), late, self.proxy.max_body)).await?,
-        };
-        self.metrics.request_body(route, body.len() as u64);
-        Ok(body)
-    }
-
-    /// Reads what a request on a cacheable route asks.
-    ///
-    /// # Errors
-    /// When it has no key, or one that no environment takes.
-    fn read(
-        self: &Rc<Self>,
-        request: &Request<Arriving>,
-        body: &Bytes,
-        route: Route,
-        path: &str,
-    ) -> Result<Result<Rc<Climb>, Stray>, RequestError> {
-        let deployment_key = authorization::deployment_key(request.headers())
-            .and_then(DeploymentKey::new)
-            .ok_or(RequestError::MissingKey)?;
-        let environment = self
-            .proxy
-            .environment_of(&deployment_key)
-            .ok_or(RequestError::UnknownKey)?;
-        let asked = self.asked(request, body, &deployment_key, &environment, route, path);
-        let question = if is_flags(route) {
-            Question::flags(&asked, &self.proxy.keyer)
-        } else {
-            Question::vardata(&asked, &self.proxy.keyer)
-        };
-        let question = match question {
-            Ok(question) => question,
-            Err(unreadable) => {
-                return Ok(Err(Stray {
-                    deployment_key,
-                    environment,
-                    unreadable,
-                }));
-            }
-        };
-        let deployment = self.proxy.deployments.get(environment.index, &deployment_key);
-        Ok(Ok(Rc::new(Climb {
-            worker: Rc::clone(self),
-            environment,
-            deployment_key,
-            deployment,
-            route,
-            question,
-        })))
-    }
-
-    fn asked<'r>(
-        &'r self,
-        request: &'r Request<Arriving>,
-        body: &'r Bytes,
-        deployment_key: &'r DeploymentKey,
-        environment: &'r Environment,
-        route: Route,
-        path: &'r str,
-    ) -> Asked<'r> {
-        Asked {
-            route,
-            path,
-            query: request.uri().query(),
-            post: *request.method() == Method::POST,
-            headers: request.headers(),
-            body,
-            deployment_key,
-            environment: &environment.name,
-            ignore_query: &self.proxy.ignore_query,
-        }
-    }
-
-    /// Takes a question up the ladder, and remembers where its raw parts lead.
-    async fn climb(
-        self: &Rc<Self>,
-        request: &Request<Arriving>,
-        body: &Bytes,
-        climb: &Rc<Climb>,
-        wished: &Wished,
-        began: Instant,
-    ) -> Result<(Response<AnswerBody>, Source), RequestError> {
-        let climbed = Rc::clone(climb).answer().await?;
-        if let Some(entry) = &climbed.entry {
-            self.remember(request, body, climb.question.key, entry);
-        }
-        let source = climbed.answer.source;
-        tracing::debug!(
-            route = climb.route.as_str(),
-            source = source.as_str(),
-            duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "answered"
-        );
-        let flags = climb.question.asks.is_for_flags();
-        Ok((climbed.answer.into_response(wished, flags), source))
-    }
-
-    /// The answer of a request whose body has come, if the memo knows it and its entry is fresh.
-    fn recall_whole(
-        &self,
-        request: &Request<Arriving>,
-        body: &[u8],
-        now: Instant,
-    ) -> Option<Response<AnswerBody>> {
-        self.find_fresh(request, body, now).map(|(response, ..)| response)
-    }
-
-    /// Lets the memo know where these raw parts lead.
-    fn remember(&self, request: &Request<Arriving>, body: &Bytes, key: crate::key::Key, entry: &Arc<Stored>) {
-        let mut scratch = self.scratch.borrow_mut();
-        raw::write(
-            &mut scratch,
-            request.method(),
-            request.uri(),
-            request.headers(),
-            body,
-        );
-        self.memo.borrow_mut().learn(&scratch, key, entry);
-    }
-
     fn said(&self, method: &Method, response: &Response<AnswerBody>, said: Said, began: Instant) {
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         let (method, code) = (metrics::Method::from_http(method), Code::from(response.status()));
@@ -530,17 +373,6 @@ impl Worker {
         };
         self.metrics.rejected(reason);
     }
-}
-
-/// A request on a cacheable route that cannot be read exactly.
-struct Stray {
-    deployment_key: DeploymentKey,
-    environment: Arc<Environment>,
-    unreadable: Unreadable,
-}
-
-const fn is_flags(route: Route) -> bool {
-    matches!(route, Route::FlagsV1 | Route::FlagsV2)
 }
 
 /// Counts a request whose client went away before it was answered as 499, also before it was looked at.
@@ -597,37 +429,6 @@ fn wished<B>(request: &Request<B>) -> Wished {
     }
     wished.request_id = wished.request_id.filter(|id| answer::is_request_id(id));
     wished
-}
-
-/// A request body: here already, or still coming.
-#[derive(Debug)]
-pub enum Arriving {
-    /// All of it.
-    Whole(Bytes),
-    /// As it comes.
-    Stream(Incoming),
-}
-
-/// The whole body, if it is no longer than `max` and comes in time.
-async fn read_body(headers: &http::HeaderMap, arriving: Arriving, max: usize) -> Result<Bytes, RequestError> {
-    let incoming = match arriving {
-        Arriving::Whole(body) if body.len() > max => return Err(RequestError::BodyTooLarge),
-        Arriving::Whole(body) => return Ok(body),
-        Arriving::Stream(incoming) => incoming,
-    };
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > max as u64) {
-        return Err(RequestError::BodyTooLarge);
-    }
-    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(incoming, max).collect());
-    match whole.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RequestError::BodyTooLarge),
-        Ok(Err(_)) => Err(RequestError::BrokenBody),
-        Err(_) => Err(RequestError::BodyTimeout),
-    }
 }
 
 /// Whether a status is one of ours to soften: see [`passthrough`].

@@ -6,8 +6,9 @@ use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::api::answer::AnswerBody;
+use crate::api::body::read_body;
 use crate::api::error::RequestError;
-use crate::api::{Arriving, Worker, passthrough, read_body};
+use crate::api::{Arriving, Worker, passthrough};
 use crate::metrics::{Route, Source};
 
 use super::{Caller, Featbit, Reply, reply};
