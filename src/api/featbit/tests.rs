@@ -130,6 +130,12 @@ impl Scene {
         self.stream_with(&query, 1 << 20)
     }
 
+    /// Opens a stream of a client.
+    fn client_stream(&self, secret: &str) -> Client {
+        let token = token::encode(secret, unix_ms(), 9);
+        self.stream(&format!("type=client&token={token}"))
+    }
+
     fn stream_with(&self, query: &str, pipe: usize) -> Client {
         let reply = self.featbit.upgrade(Version::HTTP_11, &handshake(), Some(query));
         let Reply::Answer(mut response, _) = reply else {

@@ -183,8 +183,7 @@ async fn a_client_is_told_what_concerns_its_user() {
     local(async {
         let scene = Scene::start(&[&client]);
         scene.sync_all();
-        let token = token::encode(&client, unix_ms(), 9);
-        let mut stream = scene.stream(&format!("type=client&token={token}"));
+        let mut stream = scene.client_stream(&client);
         scene.sync(&patch(&[changed_flag(0, "2031-01-01T00:00:00Z")], &[]));
         stream
             .say(&json!({"messageType": "data-sync", "data": {"timestamp": 0}}))
@@ -223,8 +222,7 @@ async fn a_segment_concerns_the_flags_that_name_it() {
     local(async {
         let scene = Scene::start(&[&client]);
         scene.sync_all();
-        let token = token::encode(&client, unix_ms(), 9);
-        let mut stream = scene.stream(&format!("type=client&token={token}"));
+        let mut stream = scene.client_stream(&client);
         stream.asks_for("ada", 0).await.unwrap();
         let segments = env()["payload"]["data"]["segments"].take();
         let mut n_told = 0;
