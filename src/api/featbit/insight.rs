@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::latest::{made, unauthorized};
-use super::{Caller, Featbit, Reply, reply};
+use super::{Featbit, Reply, reply};
 use crate::track::{InsightLane, insight};
 
 impl Featbit {
@@ -15,17 +15,12 @@ impl Featbit {
     /// upstream rejected is none of this route's business: some SDKs never send again after a 401.
     #[must_use]
     pub fn track(&self, headers: &HeaderMap, body: &[u8]) -> Reply {
-        let Some(caller) = Caller::of(headers) else {
-            return unauthorized("missing_environment_secret");
-        };
-        let Some(home) = self.home_of(&caller) else {
-            return unauthorized("unknown_environment_secret");
+        let (caller, home) = match self.caller_at_home(headers) {
+            Ok(found) => found,
+            Err(code) => return unauthorized(code),
         };
         if !reply::is_json(headers) {
-            return made(reply::bare(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-            ));
+            return made(reply::not_json());
         }
         let events = match insight::elements(body) {
             Ok(events) => events,

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use super::{Caller, Featbit, Found, Reply, reply};
+use super::{Featbit, Found, Reply, reply};
 use crate::evaluate::featbit::{EndUser, RequestFault};
 use crate::key::query;
 use crate::metrics::Source;
@@ -11,11 +11,9 @@ impl Featbit {
     /// `GET /api/public/sdk/server/latest-all?timestamp=`: everything, or what changed since; an empty 200 where
     /// nothing is newer.
     pub async fn server_latest_all(&self, headers: &HeaderMap, query: Option<&str>) -> Reply {
-        let Some(caller) = Caller::of(headers) else {
-            return unauthorized("missing_environment_secret");
-        };
-        let Some(home) = self.home_of(&caller) else {
-            return unauthorized("unknown_environment_secret");
+        let (caller, home) = match self.caller_at_home(headers) {
+            Ok(found) => found,
+            Err(code) => return unauthorized(code),
         };
         let Some(since) = timestamp(query) else {
             return made(reply::problem("timestamp is not an integer"));
@@ -35,17 +33,12 @@ impl Featbit {
 
     /// `POST /api/public/sdk/client/latest-all?timestamp=`: the flags evaluated for the user in `body`.
     pub async fn client_latest_all(&self, headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Reply {
-        let Some(caller) = Caller::of(headers) else {
-            return unauthorized("missing_environment_secret");
-        };
-        let Some(home) = self.home_of(&caller) else {
-            return unauthorized("unknown_environment_secret");
+        let (caller, home) = match self.caller_at_home(headers) {
+            Ok(found) => found,
+            Err(code) => return unauthorized(code),
         };
         if !reply::is_json(headers) {
-            return made(reply::bare(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-            ));
+            return made(reply::not_json());
         }
         let Some(since) = timestamp(query) else {
             return made(reply::problem("timestamp is not an integer"));

@@ -151,6 +151,16 @@ impl Featbit {
         }
     }
 
+    /// The caller of a request and its configured environment.
+    ///
+    /// # Errors
+    /// The code of the 401: there is no secret, or none that an environment takes.
+    pub(super) fn caller_at_home(&self, headers: &HeaderMap) -> Result<(Caller, &Home), &'static str> {
+        let caller = Caller::of(headers).ok_or("missing_environment_secret")?;
+        let home = self.home_of(&caller).ok_or("unknown_environment_secret")?;
+        Ok((caller, home))
+    }
+
     /// What is held for a caller, followed from now on; none if there are as many environments as may be.
     fn held(&self, home: &Home, caller: &Caller) -> Option<Arc<Held>> {
         if !home.has_upstream {

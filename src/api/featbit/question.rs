@@ -21,7 +21,7 @@ use crate::store::{Accepted, Deployment, Standing};
 use crate::sync::Origins;
 use crate::upstream::{Ask, Limits, UpstreamError, retry_after};
 
-use super::reply::{bare, message, no_answer, problem, unauthorized};
+use super::reply::{bare, message, no_answer, not_json, problem, unauthorized};
 use super::{Caller, Found, is_json};
 
 /// Nesting that an answer may have; FeatBit's have four levels.
@@ -49,11 +49,9 @@ pub(in crate::api) async fn evaluate(
     began: Instant,
 ) -> Result<(Response<AnswerBody>, Source), RequestError> {
     let proxy = &worker.proxy;
-    let Some(caller) = Caller::of(request.headers()) else {
-        return Ok((unauthorized("missing_environment_secret"), Source::None));
-    };
-    let Some(home) = proxy.featbit.home_of(&caller) else {
-        return Ok((unauthorized("unknown_environment_secret"), Source::None));
+    let (caller, home) = match proxy.featbit.caller_at_home(request.headers()) {
+        Ok(found) => found,
+        Err(code) => return Ok((unauthorized(code), Source::None)),
     };
     if *request.method() != Method::POST {
         let mut response = bare(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
@@ -63,8 +61,7 @@ pub(in crate::api) async fn evaluate(
         return Ok((response, Source::None));
     }
     if !is_json(request.headers()) {
-        let response = bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
-        return Ok((response, Source::None));
+        return Ok((not_json(), Source::None));
     }
     let body = worker.body_of(&mut request, Route::FbEvaluate).await?;
     if let Some(response) = worker.recall_whole(&request, &body, began) {

@@ -46,6 +46,11 @@ pub(super) fn bare(status: StatusCode, code: &'static str) -> Response<AnswerBod
     response
 }
 
+/// 415: the body is not said to be JSON.
+pub(super) fn not_json() -> Response<AnswerBody> {
+    bare(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+}
+
 /// 503: there is nothing to answer with, now.
 pub(super) fn no_answer() -> Response<AnswerBody> {
     let body =
