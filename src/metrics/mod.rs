@@ -79,8 +79,8 @@ pub struct UpstreamSetup {
 pub trait Readings: Send + Sync {
     /// The size of a cache.
     fn cache(&self, cache: CacheName) -> CacheReading;
-    /// The breaker of the upstream with this index.
-    fn circuit(&self, upstream: usize) -> Circuit;
+    /// The upstream with this index.
+    fn upstream(&self, upstream: usize) -> UpstreamReading;
     /// The environment with this index.
     fn environment(&self, environment: usize) -> EnvironmentReading;
     /// Whether answers may be worse than usual for this reason.
@@ -96,6 +96,27 @@ pub struct CacheReading {
     pub weight_bytes: u64,
     /// The weight they may have.
     pub max_weight_bytes: u64,
+}
+
+/// What goes on with an upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UpstreamReading {
+    /// Its breaker.
+    pub circuit: Circuit,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// Open connections, idle ones included.
+    pub connections: u64,
+}
+
+impl Default for UpstreamReading {
+    fn default() -> Self {
+        Self {
+            circuit: Circuit::Closed,
+            in_flight: 0,
+            connections: 0,
+        }
+    }
 }
 
 /// The flags of an environment, over all its deployments.
@@ -400,10 +421,11 @@ impl Parts {
             .unwrap_or_default()
     }
 
-    fn circuit(&self, upstream: usize) -> Circuit {
+    fn upstream_reading(&self, upstream: usize) -> UpstreamReading {
         self.readings
             .get()
-            .map_or(Circuit::Closed, |readings| readings.circuit(upstream))
+            .map(|readings| readings.upstream(upstream))
+            .unwrap_or_default()
     }
 
     fn environment_reading(&self, environment: usize) -> EnvironmentReading {

@@ -16,24 +16,14 @@ pub struct UpstreamMetrics {
     requests: [[Count; Outcome::ALL.len()]; Operation::ALL.len()],
     durations: [LatencyHistogram; Operation::ALL.len()],
     retries: [Count; Operation::ALL.len()],
-    started: Count,
-    ended: Count,
-    connections_opened: Count,
-    connections_closed: Count,
     succeeded_at: Moment,
     /// Whether the last attempt failed.
     down: AtomicBool,
 }
 
 impl UpstreamMetrics {
-    /// An attempt begins. Exactly one [`Self::ended`] follows it, also when it is given up.
-    pub fn started(&self) {
-        self.started.add();
-    }
-
     /// An attempt that had begun is over, `took` after it began.
     pub fn ended(&self, operation: Operation, outcome: Outcome, took: Duration) {
-        self.ended.add();
         self.requests[operation.index()][outcome.index()].add();
         self.durations[operation.index()].add(&LATENCY, nanoseconds(took));
         match outcome {
@@ -65,16 +55,6 @@ impl UpstreamMetrics {
         self.retries[operation.index()].add();
     }
 
-    /// A connection was made.
-    pub fn connection_opened(&self) {
-        self.connections_opened.add();
-    }
-
-    /// A connection that was made is gone.
-    pub fn connection_closed(&self) {
-        self.connections_closed.add();
-    }
-
     pub(super) fn requests(&self, operation: Operation, outcome: Outcome) -> u64 {
         self.requests[operation.index()][outcome.index()].get()
     }
@@ -85,16 +65,6 @@ impl UpstreamMetrics {
 
     pub(super) fn retries(&self, operation: Operation) -> u64 {
         self.retries[operation.index()].get()
-    }
-
-    pub(super) fn in_flight(&self) -> u64 {
-        let ended = self.ended.get();
-        self.started.get().saturating_sub(ended)
-    }
-
-    pub(super) fn connections(&self) -> u64 {
-        let closed = self.connections_closed.get();
-        self.connections_opened.get().saturating_sub(closed)
     }
 
     pub(super) fn succeeded_at(&self) -> f64 {

@@ -162,7 +162,6 @@ fn count_everything(metrics: &Metrics) {
     for index in 0..metrics.parts.upstreams.len() {
         for operation in Operation::ALL {
             for outcome in Outcome::ALL {
-                metrics.upstream(index).started();
                 metrics
                     .upstream(index)
                     .ended(operation, outcome, Duration::from_millis(1));
@@ -256,7 +255,6 @@ fn undeclared_upstream_operations_count_with_a_declared_one() {
         (vec![Operation::Evaluate, Operation::Flags], "operation=\"flags\""),
     ] {
         let metrics = Metrics::new(setup(1, vec![upstream("u0", &operations)]));
-        metrics.upstream(0).started();
         metrics
             .upstream(0)
             .ended(Operation::Cohort, Outcome::Success, Duration::ZERO);
@@ -409,8 +407,12 @@ impl Readings for Fixed {
         }
     }
 
-    fn circuit(&self, _: usize) -> Circuit {
-        Circuit::Open
+    fn upstream(&self, _: usize) -> UpstreamReading {
+        UpstreamReading {
+            circuit: Circuit::Open,
+            in_flight: 2,
+            connections: 5,
+        }
     }
 
     fn environment(&self, _: usize) -> EnvironmentReading {
@@ -444,6 +446,15 @@ fn states_are_read_at_scrape() {
             0.0,
         ),
         ("flagside_upstream_up{upstream=\"u0\"}", 0.0),
+        ("flagside_upstream_requests_in_flight{upstream=\"u0\"}", 2.0),
+        (
+            "flagside_upstream_connections{upstream=\"u0\",state=\"active\"}",
+            2.0,
+        ),
+        (
+            "flagside_upstream_connections{upstream=\"u0\",state=\"idle\"}",
+            3.0,
+        ),
         ("flagside_flags{environment=\"e0\"}", 20.0),
         ("flagside_bad_flags{environment=\"e0\"}", 1.0),
         ("flagside_degraded{reason=\"upstream\"}", 1.0),
@@ -464,7 +475,6 @@ fn an_upstream_is_up_when_its_last_attempt_was_answered() {
         (Outcome::ServerError, 0.0),
         (Outcome::Success, 1.0),
     ] {
-        cells.started();
         cells.ended(Operation::Evaluate, outcome, Duration::from_millis(1));
         assert_eq!(
             value(&metrics, "flagside_upstream_up{upstream=\"u0\"}"),
@@ -477,27 +487,6 @@ fn an_upstream_is_up_when_its_last_attempt_was_answered() {
             &metrics,
             "flagside_upstream_last_success_timestamp_seconds{upstream=\"u0\"}"
         ) > 1.7e9
-    );
-    assert_eq!(
-        value(&metrics, "flagside_upstream_requests_in_flight{upstream=\"u0\"}"),
-        0.0
-    );
-    cells.connection_opened();
-    cells.connection_opened();
-    cells.started();
-    assert_eq!(
-        value(
-            &metrics,
-            "flagside_upstream_connections{upstream=\"u0\",state=\"active\"}"
-        ),
-        1.0
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            "flagside_upstream_connections{upstream=\"u0\",state=\"idle\"}"
-        ),
-        1.0
     );
 }
 

@@ -86,7 +86,6 @@ impl Observer for UpstreamObserver {
         if outcome == Outcome::CircuitOpen || (outcome == Outcome::Cancelled && took.is_zero()) {
             cells.not_tried(operation, outcome);
         } else {
-            cells.started();
             cells.ended(operation, outcome, took);
         }
     }

@@ -13,6 +13,7 @@ use crate::api::Proxy;
 use crate::config::{Backend, Readiness as Rules};
 use crate::metrics::{
     CacheName, CacheReading, Circuit, Degraded, EnvironmentReading, Listener, Metrics, Readings,
+    UpstreamReading,
 };
 use crate::server::admin::status::{
     CacheStatus, DeploymentStatus, EnvironmentStatus, Origin as FlagsOrigin, State, Status, UpstreamStatus,
@@ -390,11 +391,15 @@ impl Readings for Gauges {
         }
     }
 
-    fn circuit(&self, upstream: usize) -> Circuit {
-        self.0
-            .origins
-            .get(upstream)
-            .map_or(Circuit::Closed, |(_, origin)| circuit(origin.breaker_state()))
+    fn upstream(&self, upstream: usize) -> UpstreamReading {
+        let Some((_, origin)) = self.0.origins.get(upstream) else {
+            return UpstreamReading::default();
+        };
+        UpstreamReading {
+            circuit: circuit(origin.breaker_state()),
+            in_flight: origin.in_flight() as u64,
+            connections: origin.connections() as u64,
+        }
     }
 
     fn environment(&self, environment: usize) -> EnvironmentReading {

@@ -303,3 +303,26 @@ fn a_web_page_cannot_read_the_admin_listener_under_another_name() {
     let rebound = Ask::new("GET", "/status").host(&"evil.example:80");
     assert_eq!(Caller::new(sidecar.admin()).ask(&rebound).status, 403);
 }
+
+#[test]
+fn the_gauges_of_an_upstream_show_what_is_on_the_way() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud).patient().start();
+    cloud.fail_on(Route::Vardata, Fault::Hold);
+    let active = [("state", "active")];
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| at_once(3, |number| sidecar.ask(&Ask::about(&format!("u-{number}")))));
+        cloud.wait_for(Route::Vardata, 3);
+        sidecar.wait_for_metric("flagside_upstream_requests_in_flight", &[], 3.0);
+        sidecar.wait_for_metric("flagside_upstream_connections", &active, 3.0);
+        cloud.release();
+        assert!(asking.join().unwrap().iter().all(|answer| answer.status == 200));
+    });
+    let idle = [("state", "idle")];
+    eventually("nothing on the way, over connections that stay", || {
+        let metrics = sidecar.metrics();
+        let is_quiet = metrics.sum("flagside_upstream_requests_in_flight", &[]) == 0.0
+            && metrics.sum("flagside_upstream_connections", &active) == 0.0;
+        (is_quiet && metrics.sum("flagside_upstream_connections", &idle) >= 3.0).then_some(())
+    });
+}

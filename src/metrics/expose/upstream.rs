@@ -106,7 +106,7 @@ pub(super) fn states(on: &Declare<'_>) {
             for group in &parts.upstream_labels {
                 out.number(
                     &[&group.label],
-                    of_group(group, |at| parts.upstreams[at].cells.in_flight()),
+                    of_group(group, |at| parts.upstream_reading(at).in_flight),
                 );
             }
         },
@@ -117,8 +117,8 @@ pub(super) fn states(on: &Declare<'_>) {
         &["upstream", "state"],
         |parts, out| {
             for group in &parts.upstream_labels {
-                let open = of_group(group, |at| parts.upstreams[at].cells.connections());
-                let active = open.min(of_group(group, |at| parts.upstreams[at].cells.in_flight()));
+                let open = of_group(group, |at| parts.upstream_reading(at).connections);
+                let active = open.min(of_group(group, |at| parts.upstream_reading(at).in_flight));
                 out.number(&[&group.label, "active"], active);
                 out.number(&[&group.label, "idle"], open - active);
             }
@@ -130,8 +130,9 @@ pub(super) fn states(on: &Declare<'_>) {
         &["upstream"],
         |parts, out| {
             for group in &parts.upstream_labels {
-                let is_up =
-                    |at: &usize| parts.circuit(*at) != Circuit::Open && parts.upstreams[*at].cells.is_up();
+                let is_up = |at: &usize| {
+                    parts.upstream_reading(*at).circuit != Circuit::Open && parts.upstreams[*at].cells.is_up()
+                };
                 out.number(&[&group.label], u64::from(group.members.iter().all(is_up)));
             }
         },
@@ -143,7 +144,10 @@ pub(super) fn states(on: &Declare<'_>) {
         |parts, out| {
             for group in &parts.upstream_labels {
                 for state in Circuit::ALL {
-                    let is_in = group.members.iter().any(|at| parts.circuit(*at) == state);
+                    let is_in = group
+                        .members
+                        .iter()
+                        .any(|at| parts.upstream_reading(*at).circuit == state);
                     out.number(&[&group.label, state.as_str()], u64::from(is_in));
                 }
             }
