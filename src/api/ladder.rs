@@ -260,9 +260,14 @@ impl Climb {
             let (climb, stored) = (Rc::clone(self), Arc::clone(stored));
             task::detach(async move {
                 let landed = vendor::fetch(&climb).await;
-                if !matches!(landed, Landed::Stored { .. }) {
+                let after = match &landed {
+                    Landed::Stored { entry, .. } => Some(&**entry),
+                    _ => None,
+                };
+                if after.is_none() {
                     stored.refresh_failed(Instant::now());
                 }
+                climb.worker.proxy.cache.refreshed(&stored, after);
                 flight.land(landed);
             });
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
 use crate::key::Key;
-use crate::metrics::{CacheMetrics, CacheName, CacheReading, Route};
+use crate::metrics::{CacheMetrics, CacheName, CacheReading, Refresh, Route};
 
 pub use flight::{Flight, Flights, Joined};
 pub use held::Held;
@@ -41,6 +41,7 @@ pub struct Cache {
     max_bytes: u64,
     max_entry: usize,
     held: Arc<Held>,
+    metrics: Arc<CacheMetrics>,
 }
 
 impl Cache {
@@ -59,7 +60,8 @@ impl Cache {
             writers: Default::default(),
             max_bytes,
             max_entry: settings.max_entry,
-            held: Arc::new(Held::new(lifetime, metrics)),
+            held: Arc::new(Held::new(lifetime, Arc::clone(&metrics))),
+            metrics,
         }
     }
 
@@ -75,7 +77,7 @@ impl Cache {
     }
 
     /// Stores a response, unless it is larger than an entry may be or the stored one was asked for later: what
-    /// comes late never takes the place of something newer. Says whether it did.
+    /// comes late never takes the place of something newer. Gives it back either way, and says whether it is stored.
     pub fn put(&self, key: Key, mut stored: Stored) -> (Arc<Stored>, bool) {
         if stored.bytes() > self.max_entry {
             return (Arc::new(stored), false);
@@ -103,6 +105,16 @@ impl Cache {
             before.supersede();
         }
         (stored, true)
+    }
+
+    /// Counts a refresh in the background of `before`: `after` is what it brought, if it brought an answer.
+    pub fn refreshed(&self, before: &Stored, after: Option<&Stored>) {
+        let result = match after {
+            Some(after) if after.body == before.body => Refresh::Unchanged,
+            Some(_) => Refresh::Changed,
+            None => Refresh::Failed,
+        };
+        self.metrics.refreshed(name_of(before.route), result);
     }
 
     /// What is held of one kind. Does the store's deferred work first, so it is not for the request path.

@@ -356,3 +356,23 @@ fn a_refused_refresh_is_not_repeated_for_every_request() {
         "{refreshes} in {seconds} s"
     );
 }
+
+#[test]
+fn refreshes_are_counted_by_what_they_bring() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud).set("cache.fresh_for", "1ms").start();
+    sidecar.ask(&Ask::about("u-1"));
+    let until_counted = |result| {
+        eventually(result, || {
+            sidecar.ask(&Ask::about("u-1"));
+            let labels = [("cache", "vardata"), ("result", result)];
+            let counted = sidecar.metrics().sum("flagside_cache_refreshes_total", &labels);
+            (counted >= 1.0).then_some(())
+        });
+    };
+    until_counted("unchanged");
+    cloud.answer_with(|_, _| serde_json::json!({"theme": {"key": "newer"}}));
+    until_counted("changed");
+    cloud.fail_on(Route::Vardata, Fault::status(500));
+    until_counted("failed");
+}
