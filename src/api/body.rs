@@ -25,6 +25,13 @@ pub enum Arriving {
     Stream(Incoming),
 }
 
+impl Arriving {
+    /// Whether it came, or comes, after its head.
+    pub(super) const fn is_late(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+}
+
 /// The whole body, if it is no longer than `max` and comes in time.
 pub(super) async fn read_body(
     headers: &http::HeaderMap,

@@ -30,7 +30,7 @@ const fn is_flags(route: Route) -> bool {
 }
 
 impl Worker {
-    /// A cacheable route: read the body, look into the memo once more, read the question, climb.
+    /// A cacheable route: read the body, look into the memo if that came late, read the question, climb.
     pub(super) async fn question(
         self: &Rc<Self>,
         mut request: Box<Request<Arriving>>,
@@ -41,8 +41,9 @@ impl Worker {
     ) -> Result<(Response<AnswerBody>, Source), RequestError> {
         let mut body = Bytes::new();
         if *request.method() == Method::POST {
+            let is_late = request.body().is_late();
             body = self.body_of(&mut request, route).await?;
-            if let Some(response) = self.recall_whole(&request, &body, began) {
+            if is_late && let Some(response) = self.recall_late(&request, &body) {
                 return Ok((response, Source::Hit));
             }
         }
@@ -150,14 +151,15 @@ impl Worker {
         Ok((climbed.answer.into_response(wished, flags), source))
     }
 
-    /// The answer of a request whose body has come, if the memo knows it and its entry is fresh.
-    pub(super) fn recall_whole(
+    /// The answer of a request whose body has come by now, if the memo knows it and its entry is fresh. For one that was
+    /// read whole this was tried before.
+    pub(super) fn recall_late(
         &self,
         request: &Request<Arriving>,
         body: &[u8],
-        now: Instant,
     ) -> Option<Response<AnswerBody>> {
-        self.find_fresh(request, body, now).map(|(response, ..)| response)
+        let found = self.find_fresh(request, body, Instant::now());
+        found.map(|(response, ..)| response)
     }
 
     /// Lets the memo know where these raw parts lead.

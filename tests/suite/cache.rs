@@ -376,3 +376,24 @@ fn refreshes_are_counted_by_what_they_bring() {
     cloud.fail_on(Route::Vardata, Fault::status(500));
     until_counted("failed");
 }
+
+#[test]
+fn an_answer_that_ages_while_a_body_comes_is_no_hit() {
+    let cloud = FakeUpstream::start();
+    let sidecar = Sidecar::in_front_of(&cloud).set("cache.fresh_for", "2s").start();
+    let ask = Ask::sdk_post(r#"{"user_id":"u-1"}"#);
+    for _ in 0..3 {
+        assert_eq!(sidecar.ask(&ask).status, 200);
+    }
+    cloud.fail_on(Route::Vardata, Fault::Hold);
+    let bytes = ask.bytes();
+    let (begin, end) = bytes.split_at(bytes.len() - 3);
+    let mut slow = sidecar.caller();
+    slow.send(begin);
+    eventually("a stale answer", || {
+        (sidecar.ask(&ask).source() == "stale").then_some(())
+    });
+    slow.send(end);
+    let answer = slow.receive(false).expect_answer(&bytes);
+    assert_eq!(answer.source(), "stale", "{answer:?}");
+}

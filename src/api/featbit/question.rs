@@ -63,8 +63,9 @@ pub(in crate::api) async fn evaluate(
     if !is_json(request.headers()) {
         return Ok((not_json(), Source::None));
     }
+    let is_late = request.body().is_late();
     let body = worker.body_of(&mut request, Route::FbEvaluate).await?;
-    if let Some(response) = worker.recall_whole(&request, &body, began) {
+    if is_late && let Some(response) = worker.recall_late(&request, &body) {
         return Ok((response, Source::Hit));
     }
     let wanted = match Wanted::parse(&body) {
