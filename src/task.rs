@@ -427,16 +427,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_lasts_ends_once() {
-        let mut n_begun = 0;
+        let mut n_sent = 0;
         let (send, mut sent) = tokio::sync::mpsc::unbounded_channel();
         let mut lasting = Lasting::new(async move { send.send(()).unwrap() });
         (&mut lasting).await;
         (&mut lasting).await;
         drop(lasting);
         while sent.recv().await.is_some() {
-            n_begun += 1;
+            n_sent += 1;
         }
-        assert_eq!(n_begun, 1);
+        assert_eq!(n_sent, 1);
     }
 
     #[tokio::test]

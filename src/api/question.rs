@@ -60,7 +60,7 @@ impl Worker {
         }
     }
 
-    /// Reads what a request on a cacheable route asks.
+    /// Reads what a request on a cacheable route asks; [`Stray`] if that cannot be read exactly.
     ///
     /// # Errors
     /// When it has no key, or one that no environment takes.
