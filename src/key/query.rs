@@ -20,6 +20,9 @@ pub struct Pair<'q> {
 /// # Errors
 /// [`Unreadable::Query`] for a `%` without two hexadecimal digits and for bytes that are no UTF-8.
 pub fn pairs(query: &str) -> Result<Vec<Pair<'_>>, Unreadable> {
+    if query.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut pairs = Vec::with_capacity(4);
     // By hand, because the standard searches cost more than they find in texts as short as these.
     let mut rest = query;

@@ -53,19 +53,20 @@ impl<'b, 'r> RawParts<'b, 'r> {
         self.noted.head_bytes += name.len() + value.len();
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.noted.n_hosts += 1,
-            6 if name.eq_ignore_ascii_case(b"origin") => self.noted.origin = Some(value),
-            11 if name.eq_ignore_ascii_case(b"traceparent") => self.noted.traceparent = Some(value),
+            // Of what is repeated the first counts, as it does where the request is read.
+            6 if name.eq_ignore_ascii_case(b"origin") => first(&mut self.noted.origin, value),
+            11 if name.eq_ignore_ascii_case(b"traceparent") => first(&mut self.noted.traceparent, value),
             // Another content type is another request, which FeatBit refuses.
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 self.out.push(b't');
                 part(self.out, value);
             }
-            12 if name.eq_ignore_ascii_case(b"x-request-id") => self.noted.request_id = Some(value),
+            12 if name.eq_ignore_ascii_case(b"x-request-id") => first(&mut self.noted.request_id, value),
             13 if name.eq_ignore_ascii_case(b"authorization") => {
                 self.out.push(b'a');
                 part(self.out, value);
             }
-            13 if name.eq_ignore_ascii_case(b"if-none-match") => self.noted.if_none_match = Some(value),
+            13 if name.eq_ignore_ascii_case(b"if-none-match") => first(&mut self.noted.if_none_match, value),
             16 if name.eq_ignore_ascii_case(b"content-encoding") => {
                 self.out.push(b'e');
                 part(self.out, value);
@@ -124,4 +125,31 @@ pub fn write<'r>(
 fn part(out: &mut Vec<u8>, part: &[u8]) {
     out.extend_from_slice(&(part.len() as u32).to_le_bytes());
     out.extend_from_slice(part);
+}
+
+fn first<'r>(noted: &mut Option<&'r [u8]>, value: &'r [u8]) {
+    noted.get_or_insert(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_repeated_the_first_counts() {
+        let mut out = Vec::new();
+        let mut parts = RawParts::begin(&mut out, false, b"/", b"");
+        for name in ["origin", "Traceparent", "x-request-id", "if-none-match"] {
+            parts.header(name.as_bytes(), b"one");
+            parts.header(name.as_bytes(), b"two");
+        }
+        let noted = parts.end(b"");
+        let all = [
+            noted.origin,
+            noted.traceparent,
+            noted.request_id,
+            noted.if_none_match,
+        ];
+        assert_eq!(all, [Some(&b"one"[..]); 4]);
+    }
 }
