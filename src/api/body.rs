@@ -59,7 +59,10 @@ pub(super) async fn read_body(
 }
 
 impl Worker {
-    /// Takes the body out of a request.
+    /// Takes the body out of a request, and counts it.
+    ///
+    /// # Errors
+    /// When it is too long, broken, or does not come in time.
     pub(super) async fn body_of(
         &self,
         request: &mut Request<Arriving>,
@@ -68,7 +71,7 @@ impl Worker {
         let arriving = std::mem::replace(request.body_mut(), Arriving::Whole(Bytes::new()));
         let body = match arriving {
             Arriving::Whole(body) if body.len() <= self.proxy.max_body => body,
-            late => Box::pin(read_body(request.headers(), late, self.proxy.max_body)).await?,
+            other => Box::pin(read_body(request.headers(), other, self.proxy.max_body)).await?,
         };
         self.metrics.request_body(route, body.len() as u64);
         Ok(body)

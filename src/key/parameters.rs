@@ -142,7 +142,8 @@ impl<'q> Parameters<'q> {
             .chain(&self.unknown)
             .map(|pair| Cow::Borrowed(pair.text))
             .chain(renamed);
-        let mut out = String::with_capacity(path.len() + self.n_bytes + 5);
+        // With `?`, and one letter for `flag_keys`.
+        let mut out = String::with_capacity(path.len() + self.n_bytes + 2);
         out.push_str(path);
         for (at, text) in texts.enumerate() {
             out.push(if at == 0 { '?' } else { '&' });

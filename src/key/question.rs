@@ -28,8 +28,10 @@ pub const TRACK: HeaderName = HeaderName::from_static("x-amp-exp-track");
 pub const EXPOSURE_TRACK: HeaderName = HeaderName::from_static("x-amp-exp-exposure-track");
 /// `X-Amp-Exp-Library`
 pub const LIBRARY: HeaderName = HeaderName::from_static("x-amp-exp-library");
+/// How many [`TRACING`] has.
+const N_TRACING: usize = 4;
 /// Headers that say who asked in which trace: forwarded, never part of a key.
-pub const TRACING: [HeaderName; 4] = [
+pub const TRACING: [HeaderName; N_TRACING] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("baggage"),
@@ -413,7 +415,7 @@ struct Headers {
     /// Experiment headers nobody has documented: in the key and forwarded.
     unknown: Vec<(HeaderName, HeaderValue)>,
     /// The first of each of [`TRACING`].
-    tracing: [Option<HeaderValue>; 4],
+    tracing: [Option<HeaderValue>; N_TRACING],
 }
 
 impl Headers {
