@@ -185,7 +185,7 @@ impl Worker {
     /// The fresh entry that these raw parts lead to. What the memo finds is checked as any entry is.
     #[inline]
     pub(super) fn find(&self, raw: &[u8], now: Instant) -> Option<std::sync::Arc<Stored>> {
-        let found = self.memo.borrow_mut().find(raw)?;
+        let found = self.memo.borrow_mut().find(self.proxy.keyer.fingerprint(raw))?;
         let stored = found.stored;
         if stored.is_superseded() || stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
             return None;

@@ -172,6 +172,7 @@ impl Worker {
             request.headers(),
             body,
         );
-        self.memo.borrow_mut().learn(&scratch, key, entry);
+        let parts = self.proxy.keyer.fingerprint(&scratch);
+        self.memo.borrow_mut().learn(parts, key, entry);
     }
 }

@@ -1,19 +1,18 @@
-//! The memo: from raw request parts to the stored response, per worker, without decoding anything.
+//! The memo: from the fingerprint of raw request parts to the stored response, per worker, without decoding anything.
 //!
-//! Invariants: parts are compared byte for byte, so the hash may be a fast one and two different requests
-//! never meet in one slot; a slot holds its entry weakly, so what the store evicts is freed; expiry and epoch
+//! Invariants: a slot answers for one fingerprint, all of whose bits are compared, so that two different requests meet
+//! in none (see [`Fingerprint`]); a slot holds its entry weakly, so what the store evicts is freed; expiry and epoch
 //! are read from the entry itself on every use; bytes are bounded, the least recently useful slots go first.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Weak};
 
-use crate::key::Key;
+use crate::key::{Fingerprint, Key};
 
 use super::Stored;
 
-/// Bytes a slot costs beyond its parts: the slot, its place in the table and the ring, the entry's shell.
-const SLOT_OVERHEAD: usize = 192;
+/// Bytes a slot costs: itself, its places in the table and the ring while these have grown, the entry's shell.
+const SLOT_BYTES: usize = 192;
 
 /// Every how many uses of a slot the store is told of one.
 const TOUCH_EVERY: u32 = 64;
@@ -25,14 +24,12 @@ pub struct Memo {
     /// Slots in the order of the second-chance sweep.
     ring: Vec<u64>,
     hand: usize,
-    seed: foldhash::fast::RandomState,
-    bytes: usize,
-    max_bytes: usize,
+    n_max: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
-    raw: Box<[u8]>,
+    fingerprint: Fingerprint,
     key: Key,
     stored: Weak<Stored>,
     uses: u32,
@@ -58,17 +55,15 @@ impl Memo {
             slots: HashMap::default(),
             ring: Vec::new(),
             hand: 0,
-            seed: foldhash::fast::RandomState::default(),
-            bytes: 0,
-            max_bytes,
+            n_max: max_bytes / SLOT_BYTES,
         }
     }
 
     /// The entry that these raw parts led to last time, if the store still holds it.
     #[inline]
-    pub fn find(&mut self, raw: &[u8]) -> Option<Found> {
-        let slot = self.slots.get_mut(&hash(&self.seed, raw))?;
-        if *slot.raw != *raw {
+    pub fn find(&mut self, parts: Fingerprint) -> Option<Found> {
+        let slot = self.slots.get_mut(&parts.place())?;
+        if slot.fingerprint != parts {
             return None;
         }
         let stored = slot.stored.upgrade()?;
@@ -81,35 +76,31 @@ impl Memo {
         })
     }
 
-    /// Remembers that `raw` leads to `stored`. A slot with the same hash is replaced.
-    pub fn learn(&mut self, raw: &[u8], key: Key, stored: &Arc<Stored>) {
-        let cost = raw.len() + SLOT_OVERHEAD;
-        if cost > self.max_bytes {
+    /// Remembers that `parts` lead to `stored`. Of fingerprints with the same place the later one has it.
+    pub fn learn(&mut self, parts: Fingerprint, key: Key, stored: &Arc<Stored>) {
+        let place = parts.place();
+        let stored = Arc::downgrade(stored);
+        if let Some(slot) = self.slots.get_mut(&place) {
+            slot.fingerprint = parts;
+            slot.key = key;
+            slot.stored = stored;
             return;
         }
-        let hash = hash(&self.seed, raw);
-        if let Some(slot) = self.slots.get_mut(&hash) {
-            self.bytes = self.bytes + raw.len() - slot.raw.len();
-            if *slot.raw != *raw {
-                slot.raw = Box::from(raw);
-            }
-            slot.key = key;
-            slot.stored = Arc::downgrade(stored);
-        } else {
-            let slot = Slot {
-                raw: Box::from(raw),
-                key,
-                stored: Arc::downgrade(stored),
-                uses: 0,
-                used: false,
-            };
-            self.slots.insert(hash, slot);
-            self.ring.push(hash);
-            self.bytes += cost;
+        if self.n_max == 0 {
+            return;
         }
-        while self.bytes > self.max_bytes {
+        while self.slots.len() >= self.n_max {
             self.evict_one();
         }
+        let slot = Slot {
+            fingerprint: parts,
+            key,
+            stored,
+            uses: 0,
+            used: false,
+        };
+        self.slots.insert(place, slot);
+        self.ring.push(place);
     }
 
     /// Drops the next slot in the ring that was not used since the hand last passed it, dead ones at once.
@@ -119,18 +110,16 @@ impl Memo {
             if self.hand >= self.ring.len() {
                 self.hand = 0;
             }
-            let Some(&hash) = self.ring.get(self.hand) else {
+            let Some(&place) = self.ring.get(self.hand) else {
                 break;
             };
-            match self.slots.get_mut(&hash) {
+            match self.slots.get_mut(&place) {
                 Some(slot) if slot.used && slot.stored.strong_count() > 0 => {
                     slot.used = false;
                     self.hand += 1;
                 }
                 _ => {
-                    if let Some(slot) = self.slots.remove(&hash) {
-                        self.bytes -= slot.raw.len() + SLOT_OVERHEAD;
-                    }
+                    self.slots.remove(&place);
                     self.ring.swap_remove(self.hand);
                     return;
                 }
@@ -138,7 +127,6 @@ impl Memo {
         }
         self.slots.clear();
         self.ring.clear();
-        self.bytes = 0;
     }
 
     /// Slots held.
@@ -155,19 +143,12 @@ impl Memo {
 
     /// Bytes held.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * SLOT_BYTES
     }
 }
 
-#[inline]
-fn hash(seed: &foldhash::fast::RandomState, raw: &[u8]) -> u64 {
-    let mut hasher = seed.build_hasher();
-    hasher.write(raw);
-    hasher.finish()
-}
-
-/// The keys of the table are hashes already.
+/// The keys of the table are spread already.
 #[derive(Clone, Copy, Debug, Default)]
 struct PassThrough;
 
@@ -232,62 +213,94 @@ mod tests {
         Keyer::random().unwrap().key(&Encoding::default())
     }
 
-    #[test]
-    fn slots_lead_to_their_own_entry_only() {
-        let mut memo = Memo::new(100_000);
-        let entries: Vec<_> = (0..100).map(|_| stored("x")).collect();
-        for (at, entry) in entries.iter().enumerate() {
-            memo.learn(format!("request {at}").as_bytes(), key(), entry);
+    /// Fingerprints of one process.
+    struct Texts(Keyer);
+
+    impl Texts {
+        fn new() -> Self {
+            Self(Keyer::random().unwrap())
         }
-        for (at, entry) in entries.iter().enumerate() {
-            let found = memo.find(format!("request {at}").as_bytes()).unwrap();
-            assert!(Arc::ptr_eq(&found.stored, entry));
+
+        fn of(&self, text: &str) -> Fingerprint {
+            self.0.fingerprint(text.as_bytes())
         }
-        assert!(memo.find(b"request 100").is_none());
     }
 
     #[test]
-    fn equal_hashes_of_different_parts_never_meet() {
-        let mut memo = Memo::new(100_000);
+    fn slots_lead_to_their_own_entry_only() {
+        let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
+        let entries: Vec<_> = (0..100).map(|_| stored("x")).collect();
+        for (at, entry) in entries.iter().enumerate() {
+            memo.learn(texts.of(&format!("request {at}")), key(), entry);
+        }
+        for (at, entry) in entries.iter().enumerate() {
+            let found = memo.find(texts.of(&format!("request {at}"))).unwrap();
+            assert!(Arc::ptr_eq(&found.stored, entry));
+        }
+        assert!(memo.find(texts.of("request 100")).is_none());
+    }
+
+    #[test]
+    fn fingerprints_at_the_same_place_never_meet() {
+        let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
         let entry = stored("x");
-        memo.learn(b"one", key(), &entry);
-        // What a collision looks like: the slot of this hash holds other parts.
-        let collided = hash(&memo.seed, b"two");
-        let mut slot = memo.slots.remove(&hash(&memo.seed, b"one")).unwrap();
-        slot.used = true;
-        memo.slots.insert(collided, slot);
-        assert!(memo.find(b"two").is_none());
+        memo.learn(texts.of("one"), key(), &entry);
+        // What a collision looks like: the slot at this place is that of another request.
+        let slot = memo.slots.remove(&texts.of("one").place()).unwrap();
+        memo.slots.insert(texts.of("two").place(), slot);
+        assert!(memo.find(texts.of("two")).is_none());
     }
 
     #[test]
     fn an_entry_the_store_dropped_is_gone() {
-        let mut memo = Memo::new(100_000);
+        let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
         let entry = stored("x");
-        memo.learn(b"one", key(), &entry);
+        memo.learn(texts.of("one"), key(), &entry);
         drop(entry);
-        assert!(memo.find(b"one").is_none());
+        assert!(memo.find(texts.of("one")).is_none());
+    }
+
+    #[test]
+    fn what_is_learnt_anew_leads_to_the_newer_entry() {
+        let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
+        let [one, other] = ["x", "y"].map(stored);
+        for entry in [&one, &other] {
+            memo.learn(texts.of("one"), key(), entry);
+        }
+        let found = memo.find(texts.of("one")).unwrap();
+        assert!(Arc::ptr_eq(&found.stored, &other));
+        assert_eq!((memo.len(), memo.ring.len()), (1, 1));
     }
 
     #[test]
     fn bytes_are_bounded_and_used_slots_stay() {
-        let mut memo = Memo::new(50 * (8 + SLOT_OVERHEAD));
+        let (texts, mut memo) = (Texts::new(), Memo::new(50 * SLOT_BYTES));
         let entry = stored("x");
-        memo.learn(b"favorite", key(), &entry);
+        memo.learn(texts.of("favorite"), key(), &entry);
         for at in 0..10_000 {
-            assert!(memo.find(b"favorite").is_some(), "{at}");
-            memo.learn(format!("{at:08}").as_bytes(), key(), &entry);
-            assert!(memo.bytes() <= 50 * (8 + SLOT_OVERHEAD));
+            assert!(memo.find(texts.of("favorite")).is_some(), "{at}");
+            memo.learn(texts.of(&format!("{at:08}")), key(), &entry);
+            assert!(memo.bytes() <= 50 * SLOT_BYTES);
             assert_eq!(memo.slots.len(), memo.ring.len());
         }
         assert_eq!(memo.len(), 50);
     }
 
     #[test]
+    fn a_memo_without_room_holds_nothing() {
+        let (texts, mut memo) = (Texts::new(), Memo::new(SLOT_BYTES - 1));
+        memo.learn(texts.of("one"), key(), &stored("x"));
+        assert!(memo.is_empty());
+    }
+
+    #[test]
     fn one_use_in_64_is_told() {
-        let mut memo = Memo::new(100_000);
+        let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
         let entry = stored("x");
-        memo.learn(b"one", key(), &entry);
-        let told = (0..640).filter(|_| memo.find(b"one").unwrap().touch).count();
+        memo.learn(texts.of("one"), key(), &entry);
+        let told = (0..640)
+            .filter(|_| memo.find(texts.of("one")).unwrap().touch)
+            .count();
         assert_eq!(told, 10);
     }
 }

@@ -1,9 +1,11 @@
-//! Cache keys: 128 bits of a keyed hash, with a random key per process.
+//! Cache keys: 128 bits of a keyed hash, with a random key per process. The same process's fingerprints, too.
 
 use std::fmt;
 use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::fingerprint::{Fingerprint, Secret};
 
 /// The cache key of a question.
 ///
@@ -27,10 +29,11 @@ impl Key {
     }
 }
 
-/// Makes keys; one per process.
+/// Makes keys and fingerprints; one per process.
 #[derive(Clone)]
 pub struct Keyer {
     seed: [u8; 16],
+    secret: Secret,
 }
 
 impl fmt::Debug for Keyer {
@@ -47,15 +50,31 @@ impl Keyer {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
-        Ok(Self { seed })
+        Ok(Self {
+            seed,
+            secret: Secret::random()?,
+        })
     }
 
     /// The key of an unambiguous encoding (see [`Encoding`]).
     #[must_use]
     pub fn key(&self, encoding: &Encoding) -> Key {
+        Key(self.siphash(&encoding.0))
+    }
+
+    /// The fingerprint of raw parts. Very long ones have their `SipHash` for one: 128 bits, as a key.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint(&self, raw: &[u8]) -> Fingerprint {
+        self.secret
+            .fingerprint(raw)
+            .unwrap_or_else(|| Fingerprint::from_hash(self.siphash(raw)))
+    }
+
+    fn siphash(&self, bytes: &[u8]) -> u128 {
         let mut hasher = SipHasher13::new_with_key(&self.seed);
-        hasher.write(&encoding.0);
-        Key(hasher.finish128().as_u128())
+        hasher.write(bytes);
+        hasher.finish128().as_u128()
     }
 }
 
@@ -104,6 +123,7 @@ impl Encoding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fingerprint::LENGTH_MAX;
     use super::*;
 
     fn list(parts: &[&str]) -> Encoding {
@@ -129,5 +149,19 @@ mod tests {
         assert_eq!(one.key(&list(&["a"])), one.key(&list(&["a"])));
         assert_ne!(one.key(&list(&["a"])), two.key(&list(&["a"])));
         assert!(!format!("{one:?}").contains(|digit: char| digit.is_ascii_digit()));
+    }
+
+    #[test]
+    fn texts_of_every_length_have_fingerprints() {
+        let keyer = Keyer::random().unwrap();
+        for length in [LENGTH_MAX - 1, LENGTH_MAX, LENGTH_MAX + 1, 3 * LENGTH_MAX] {
+            let text = vec![b'x'; length];
+            let mut other = text.clone();
+            other[length - 1] = b'y';
+            let [one, same] = [(); 2].map(|()| keyer.fingerprint(&text));
+            assert_eq!(one, same, "{length}");
+            assert_ne!(one, keyer.fingerprint(&other), "{length}");
+            assert_ne!(one, keyer.fingerprint(&text[1..]), "{length}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a request to its cache key: what was asked, with every spelling of the same question alike.
 //!
-//! Two levels. [`raw`] gathers the request parts that can matter, undecoded, for the memo that answers
-//! nearly every repeated request. Only when the memo does not know them does [`question`] decode
+//! Two levels. [`raw`] gathers the request parts that can matter, undecoded, and their [`Fingerprint`] is what the memo
+//! that answers nearly every repeated request is asked for. Only when the memo does not know them does [`question`] decode
 //! base64, query and JSON and build the canonical form that [`hash`] turns into a [`Key`].
 //!
 //! Invariants: canonicalization is lossless (API 9.3), so two requests that any engine could tell apart
@@ -10,6 +10,7 @@
 
 pub mod authorization;
 pub mod base64;
+mod fingerprint;
 pub mod flag_keys;
 pub mod hash;
 mod parameters;
@@ -22,6 +23,7 @@ pub mod target;
 pub mod user;
 
 pub use authorization::DeploymentKey;
+pub use fingerprint::Fingerprint;
 pub use hash::{Key, Keyer};
 pub use question::{Asked, Asks, Question};
 pub use target::{Routing, Target};

@@ -18,7 +18,8 @@ use crate::metrics::Route;
 
 use super::question::{EXPOSURE_TRACK, FLAG_KEYS, TRACK, USER};
 use super::{
-    Asked, Asks, DeploymentKey, Key, Keyer, Question, Routing, Unreadable, authorization, base64, raw,
+    Asked, Asks, DeploymentKey, Fingerprint, Key, Keyer, Question, Routing, Unreadable, authorization,
+    base64, raw,
 };
 use meaning::{Json, Meaning, meanings};
 use spelling::{Dice, Spelled};
@@ -60,7 +61,8 @@ fn key(meaning: &Meaning, seed: u64) -> Key {
     spell_and_read(meaning, seed).1.key
 }
 
-fn raw_parts(meaning: &Meaning, spelled: &Spelled) -> Vec<u8> {
+/// What the memo is asked for.
+fn fingerprint(meaning: &Meaning, spelled: &Spelled) -> Fingerprint {
     let target = format!(
         "{}?{}",
         meaning.path(),
@@ -70,7 +72,7 @@ fn raw_parts(meaning: &Meaning, spelled: &Spelled) -> Vec<u8> {
     let method = if spelled.post { Method::POST } else { Method::GET };
     let mut out = Vec::new();
     raw::write(&mut out, &method, &uri, &spelled.headers, &spelled.body);
-    out
+    KEYER.fingerprint(&out)
 }
 
 /// The user that the engine is given.
@@ -138,16 +140,16 @@ proptest! {
     }
 
     #[test]
-    fn equal_raw_parts_mean_equal_keys(meaning in meanings(), seed in any::<u64>()) {
+    fn equal_fingerprints_mean_equal_keys(meaning in meanings(), seed in any::<u64>()) {
         let (spelled, question) = spell_and_read(&meaning, seed);
         let mut other = spelled.clone();
         other.tell_more(&mut Dice(!seed));
-        prop_assert_eq!(raw_parts(&meaning, &spelled), raw_parts(&meaning, &other));
+        prop_assert_eq!(fingerprint(&meaning, &spelled), fingerprint(&meaning, &other));
         prop_assert_eq!(read(&meaning, &other).map(|it| it.key), Ok(question.key));
     }
 
     #[test]
-    fn different_keys_mean_different_raw_parts(
+    fn different_keys_mean_different_fingerprints(
         meaning in meanings(),
         change in 0..meaning::CHANGES.len(),
         seeds in any::<[u64; 2]>(),
@@ -158,7 +160,7 @@ proptest! {
         changed.environment = meaning.environment;
         let [one, two] = [(&meaning, seeds[0]), (&changed, seeds[1])].map(|(meaning, seed)| {
             let (spelled, question) = spell_and_read(meaning, seed);
-            (question.key, raw_parts(meaning, &spelled))
+            (question.key, fingerprint(meaning, &spelled))
         });
         prop_assert!(one.0 == two.0 || one.1 != two.1);
     }

@@ -51,14 +51,14 @@ fn main() {
         let mut memo = Memo::new(1 << 30);
         for request in &requests {
             request.raw(&mut scratch);
-            memo.learn(&scratch, request.key(&keyer), &stored);
+            memo.learn(keyer.fingerprint(&scratch), request.key(&keyer), &stored);
         }
         let mut user = 0;
         timing.measure(&format!("raw+memo {name}"), || {
             // A prime: neighbours in time are none in memory.
             user = (user + 7_919) % USERS;
             requests[user].raw(&mut scratch);
-            memo.find(&scratch).map(|found| found.key)
+            memo.find(keyer.fingerprint(&scratch)).map(|found| found.key)
         });
     }
 }

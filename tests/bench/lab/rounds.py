@@ -38,7 +38,7 @@ FLAGSIDE = {"local": "flagside-flags20", "local-person": "flagside-flags20"}
 
 def measure(program, peers, origin, load, only, every_peer, n_rounds, seconds):
     """All figures of `WORK`."""
-    # 10,000 users with headers of 4 KiB are more than the memo's share of a sidecar's default budget.
+    # The users of all kinds of work, one after the other, are more than a sidecar's default budget; so are the misses.
     ours = servers.flagside(program, origin, "--set", "cache.max_bytes=512MiB")
     running = {"bare": servers.bare(peers, "vardata"), "bare-flags": servers.bare(peers, "flags"),
                "flagside": ours, "flagside-flags20": servers.local(program, "flags20")}
