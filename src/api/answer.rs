@@ -14,19 +14,17 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::cache::Stored;
+use crate::cache::{Lifetimes, Stored};
 use crate::metrics::Source;
 use crate::task::Stop;
 use crate::upstream::RelayBody;
+
+pub use crate::cache::label::{JSON, JSON_UTF8};
 
 /// `Cache-Status` (RFC 9211)
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `X-Request-Id`
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// JSON, as Amplitude labels it.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// JSON, as FeatBit's server labels it.
-pub const JSON_UTF8: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// One URL serves all users, so no cache between us and the client may keep a thing.
 pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 /// Flags depend on the deployment alone; browsers may keep and validate them.
@@ -54,8 +52,8 @@ pub struct Answer {
 impl Answer {
     /// A stored response, answered for `source` at `now`.
     #[must_use]
-    pub fn stored(stored: &Stored, source: Source, now: Instant) -> Self {
-        let ttl = stored.ttl(now);
+    pub fn stored(stored: &Arc<Stored>, lifetimes: &Lifetimes, source: Source, now: Instant) -> Self {
+        let ttl = stored.ttl(lifetimes, now);
         let cache_status = match source {
             Source::Hit => text(&format!("flagside; hit; ttl={ttl}")),
             other => text(&format!("flagside; hit; ttl={ttl}; detail={}", other.as_str())),
@@ -69,7 +67,7 @@ impl Answer {
 
     /// What upstream has just said, for the request that asked or one that waited with it.
     #[must_use]
-    pub fn fetched(stored: &Stored, source: Source, kept: bool) -> Self {
+    pub fn fetched(stored: &Arc<Stored>, source: Source, kept: bool) -> Self {
         let cache_status = match (source, kept) {
             (Source::Coalesced, _) => "flagside; fwd=uri-miss; collapsed",
             (_, true) => "flagside; fwd=uri-miss; stored",
@@ -77,9 +75,9 @@ impl Answer {
         };
         Self {
             status: StatusCode::OK,
-            content_type: Some(stored.content_type.clone()),
-            body: stored.body.clone(),
-            etag: stored.etag.clone(),
+            content_type: Some(stored.content_type.value().clone()),
+            body: stored.sent(),
+            etag: stored.etag.as_deref().cloned(),
             age: None,
             source,
             cache_status: HeaderValue::from_static(cache_status),

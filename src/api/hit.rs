@@ -2,13 +2,14 @@
 //! be prepared.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Response, StatusCode};
 
-use crate::cache::{self, Freshness, Stored};
+use crate::cache::{self, Freshness, Lifetimes, Stored};
 use crate::key::raw::{Noted, RawParts};
 use crate::metrics::{self, CacheResult, Code, Source};
 
@@ -89,8 +90,8 @@ impl Prepared {
 }
 
 /// Seconds of freshness that a hit reports.
-fn seconds_left(stored: &Stored, now: Instant) -> u64 {
-    u64::try_from(stored.ttl(now)).unwrap_or(0)
+fn seconds_left(stored: &Stored, lifetimes: &Lifetimes, now: Instant) -> u64 {
+    u64::try_from(stored.ttl(lifetimes, now)).unwrap_or(0)
 }
 
 impl Worker {
@@ -132,7 +133,7 @@ impl Worker {
         let length = stored.body.len();
         let rest = match plain.method {
             PlainMethod::Head => Rest::Nothing,
-            _ if length > COPIED_BYTES_MAX => Rest::Body(stored.body.clone()),
+            _ if length > COPIED_BYTES_MAX => Rest::Body(stored.sent()),
             _ => {
                 out.extend_from_slice(&stored.body);
                 Rest::Nothing
@@ -155,11 +156,12 @@ impl Worker {
     /// The head of a hit. Every line in it was checked when it was stored or prepared.
     fn write_hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: ");
-        out.extend_from_slice(stored.content_type.as_bytes());
+        out.extend_from_slice(stored.content_type.value().as_bytes());
+        let left = seconds_left(stored, &self.proxy.lifetimes, now);
         let mut digits = itoa::Buffer::new();
         out.extend_from_slice(b"\r\ncache-status: ");
         out.extend_from_slice(HIT.as_bytes());
-        out.extend_from_slice(digits.format(seconds_left(stored, now)).as_bytes());
+        out.extend_from_slice(digits.format(left).as_bytes());
         out.extend_from_slice(b"\r\nage: ");
         out.extend_from_slice(digits.format(stored.age(now)).as_bytes());
         if let Some(etag) = &stored.etag {
@@ -184,7 +186,7 @@ impl Worker {
 
     /// The fresh entry that these raw parts lead to. What the memo finds is checked as any entry is.
     #[inline]
-    pub(super) fn find(&self, raw: &[u8], now: Instant) -> Option<std::sync::Arc<Stored>> {
+    pub(super) fn find(&self, raw: &[u8], now: Instant) -> Option<Arc<Stored>> {
         let found = self.memo.borrow_mut().find(self.proxy.keyer.fingerprint(raw))?;
         let stored = found.stored;
         if stored.is_superseded() || stored.freshness(&self.proxy.lifetimes, now) != Freshness::Fresh {
@@ -198,16 +200,12 @@ impl Worker {
     }
 
     /// A hit as a response, for requests that came another way.
-    pub(super) fn hit(&self, stored: &Stored, noted: &Noted<'_>, now: Instant) -> Response<AnswerBody> {
+    pub(super) fn hit(&self, stored: &Arc<Stored>, noted: &Noted<'_>, now: Instant) -> Response<AnswerBody> {
         let matched = match (&stored.etag, noted.if_none_match) {
             (Some(etag), Some(wanted)) => matches_etag(wanted, etag),
             _ => false,
         };
-        let body = if matched {
-            Bytes::new()
-        } else {
-            stored.body.clone()
-        };
+        let body = if matched { Bytes::new() } else { stored.sent() };
         let mut response = Response::new(AnswerBody::full(body));
         if matched {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -215,13 +213,14 @@ impl Worker {
         let headers = response.headers_mut();
         headers.reserve(8);
         if !matched {
-            headers.append(CONTENT_TYPE, stored.content_type.clone());
+            headers.append(CONTENT_TYPE, stored.content_type.value().clone());
         }
-        headers.append(CACHE_STATUS, text(&format!("{HIT}{}", seconds_left(stored, now))));
+        let left = seconds_left(stored, &self.proxy.lifetimes, now);
+        headers.append(CACHE_STATUS, text(&format!("{HIT}{left}")));
         headers.append(AGE, HeaderValue::from(stored.age(now)));
         if let Some(etag) = &stored.etag {
             headers.append(CACHE_CONTROL, NO_CACHE);
-            headers.append(ETAG, etag.clone());
+            headers.append(ETAG, HeaderValue::clone(etag));
         } else {
             headers.append(CACHE_CONTROL, NO_STORE);
         }

@@ -25,7 +25,7 @@ use crate::sync::Environment;
 use crate::task::{self, Lasting};
 
 use super::Worker;
-use super::answer::{Answer, JSON, JSON_UTF8, Relayed};
+use super::answer::{Answer, Relayed};
 use super::error::RequestError;
 use super::vendor;
 
@@ -124,16 +124,6 @@ pub struct Climbed {
     pub entry: Option<Arc<Stored>>,
 }
 
-impl Climbed {
-    /// A fresh stored response.
-    fn hit(stored: &Arc<Stored>, now: Instant) -> Self {
-        Self {
-            answer: Answer::stored(stored, Source::Hit, now),
-            entry: Some(Arc::clone(stored)),
-        }
-    }
-}
-
 impl From<Answer> for Climbed {
     fn from(answer: Answer) -> Self {
         Self { answer, entry: None }
@@ -164,7 +154,7 @@ impl Climb {
             match stored.freshness(&self.worker.proxy.lifetimes, now) {
                 Freshness::Fresh => {
                     self.count(CacheResult::Hit);
-                    return Ok(Climbed::hit(stored, now));
+                    return Ok(self.hit(stored, now));
                 }
                 Freshness::WhileRevalidate => {
                     self.count(CacheResult::Stale);
@@ -201,7 +191,7 @@ impl Climb {
         loop {
             let flying = match &mut place {
                 Ok(flying) => flying,
-                Err(stored) => return Ok(Climbed::hit(stored, Instant::now())),
+                Err(stored) => return Ok(self.hit(stored, Instant::now())),
             };
             match timeout_at(next, flying.landed()).await {
                 Ok(Some(landed)) => return self.land(landed, flying.source, stored),
@@ -467,16 +457,12 @@ impl Climb {
     pub(super) fn keep(&self, answer: Keeping) -> Landed {
         let proxy = &self.worker.proxy;
         answer.deployment.upstream_answered();
-        // The usual label is one that all entries share.
-        let shared = [JSON, JSON_UTF8]
-            .into_iter()
-            .find(|label| *label == answer.content_type);
         let stored = Stored {
-            body: answer.body,
-            content_type: shared.unwrap_or(answer.content_type),
-            etag: answer.etag,
+            // Without what a reader may have had room for beyond it.
+            body: Vec::from(answer.body).into_boxed_slice(),
+            content_type: answer.content_type.into(),
+            etag: answer.etag.map(Box::new),
             asked_at: answer.asked_at,
-            fresh_until: answer.asked_at + proxy.lifetimes.fresh_for,
             epoch: answer.epoch,
             deployment: answer.deployment,
             route: self.route,
@@ -515,10 +501,19 @@ impl Climb {
         self.environment.evaluation == Evaluation::Local || self.environment.origins.is_none()
     }
 
+    /// A fresh stored response.
+    fn hit(&self, stored: &Arc<Stored>, now: Instant) -> Climbed {
+        Climbed {
+            answer: Answer::stored(stored, &self.worker.proxy.lifetimes, Source::Hit, now),
+            entry: Some(Arc::clone(stored)),
+        }
+    }
+
     fn stale(&self, stored: &Arc<Stored>, source: Source, now: Instant) -> Climbed {
-        let past = now.saturating_duration_since(stored.fresh_until);
+        let lifetimes = &self.worker.proxy.lifetimes;
+        let past = stored.past(lifetimes, now);
         self.worker.metrics.stale_used(cache::name_of(self.route), past);
-        Answer::stored(stored, source, now).into()
+        Answer::stored(stored, lifetimes, source, now).into()
     }
 
     fn count(&self, result: CacheResult) {

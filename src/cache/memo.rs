@@ -181,32 +181,15 @@ impl std::hash::Hasher for Identity {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use bytes::Bytes;
-    use http::HeaderValue;
+    use std::time::Instant;
 
     use super::*;
+    use crate::key::Keyer;
     use crate::key::hash::Encoding;
-    use crate::key::{DeploymentKey, Keyer};
-    use crate::store::Deployment;
+    use crate::metrics::Route;
 
-    fn stored(body: &'static str) -> Arc<Stored> {
-        let deployment = Arc::new(Deployment::new(0, DeploymentKey::new(b"k").unwrap(), false));
-        let now = Instant::now();
-        Arc::new(Stored {
-            body: Bytes::from_static(body.as_bytes()),
-            content_type: HeaderValue::from_static("application/json"),
-            etag: None,
-            asked_at: now,
-            fresh_until: now + Duration::from_secs(60),
-            epoch: 0,
-            deployment,
-            route: crate::metrics::Route::VardataV2,
-            definitions: None,
-            marks: crate::cache::stored::Marks::default(),
-            held: None,
-        })
+    fn stored(body: &str) -> Arc<Stored> {
+        Arc::new(Stored::sample(body, Instant::now(), Route::VardataV2))
     }
 
     fn key() -> Key {

@@ -11,21 +11,19 @@ use crate::config;
 use crate::metrics::Route;
 use crate::store::{Definitions, Deployment};
 
-use super::Held;
+use super::{Held, Label};
 
 /// A stored response: a 200 of upstream, its content type and body, and when and under which flags it was given.
 #[derive(Debug)]
 pub struct Stored {
     /// Body, byte for byte as upstream sent it.
-    pub body: Bytes,
+    pub body: Box<[u8]>,
     /// Content type as upstream sent it.
-    pub content_type: HeaderValue,
+    pub content_type: Label,
     /// Strong validator; flags only.
-    pub etag: Option<HeaderValue>,
+    pub etag: Option<Box<HeaderValue>>,
     /// When the request for it was sent: its age counts from there, so that it is never understated.
     pub asked_at: Instant,
-    /// End of its freshness lifetime.
-    pub fresh_until: Instant,
     /// The deployment's epoch when the request for it was sent.
     pub epoch: u64,
     /// Whose flags it shows.
@@ -39,6 +37,9 @@ pub struct Stored {
     /// Who counts it, once it is in the store.
     pub held: Option<Arc<Held>>,
 }
+
+/// There may be a million of them: with its two counters an entry fills two lines of a processor's cache.
+const _: () = assert!(size_of::<Stored>() <= 128 - 2 * size_of::<usize>());
 
 impl Drop for Stored {
     fn drop(&mut self) {
@@ -105,10 +106,11 @@ impl Stored {
     #[must_use]
     pub fn freshness(&self, lifetimes: &Lifetimes, now: Instant) -> Freshness {
         let current = self.is_current();
-        if current && now < self.fresh_until {
+        let age = now.saturating_duration_since(self.asked_at);
+        if current && age < lifetimes.fresh_for {
             return Freshness::Fresh;
         }
-        let past = now.saturating_duration_since(self.fresh_until);
+        let past = age.saturating_sub(lifetimes.fresh_for);
         if current && past < lifetimes.while_revalidate {
             Freshness::WhileRevalidate
         } else if current && past < lifetimes.on_error {
@@ -161,25 +163,68 @@ impl Stored {
         now.saturating_duration_since(self.asked_at).as_secs()
     }
 
-    /// Seconds of freshness left; negative once it is stale.
+    /// How long it is past its freshness lifetime; zero while it is fresh.
     #[must_use]
-    pub fn ttl(&self, now: Instant) -> i64 {
-        let left = self.fresh_until.saturating_duration_since(now).as_secs();
-        let past = now.saturating_duration_since(self.fresh_until).as_secs();
+    pub fn past(&self, lifetimes: &Lifetimes, now: Instant) -> Duration {
+        now.saturating_duration_since(self.asked_at)
+            .saturating_sub(lifetimes.fresh_for)
+    }
+
+    /// Whole seconds of freshness left; negative once it is stale.
+    #[must_use]
+    pub fn ttl(&self, lifetimes: &Lifetimes, now: Instant) -> i64 {
+        let age = now.saturating_duration_since(self.asked_at);
+        let left = lifetimes.fresh_for.saturating_sub(age).as_secs();
+        let past = age.saturating_sub(lifetimes.fresh_for).as_secs();
         i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(past).unwrap_or(i64::MAX)
+    }
+
+    /// Its body as bytes that may be sent: they are the entry's own, which stays while they do.
+    #[must_use]
+    pub fn sent(self: &Arc<Self>) -> Bytes {
+        Bytes::from_owner(Sent(Arc::clone(self)))
     }
 
     /// Bytes it holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.body.len() + self.content_type.len()
+        self.body.len() + self.content_type.bytes() + self.etag.as_ref().map_or(0, |etag| etag.len())
+    }
+}
+
+/// An entry whose body is sent.
+struct Sent(Arc<Stored>);
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.body
+    }
+}
+
+#[cfg(test)]
+impl Stored {
+    /// An answer of some deployment, for tests.
+    pub(crate) fn sample(body: &str, asked_at: Instant, route: Route) -> Self {
+        let key = crate::key::DeploymentKey::new(b"k").unwrap();
+        let deployment = Arc::new(Deployment::new(0, key, false));
+        Self {
+            body: body.as_bytes().into(),
+            content_type: Label::Json,
+            etag: None,
+            asked_at,
+            epoch: deployment.epoch(),
+            deployment,
+            route,
+            definitions: None,
+            marks: Marks::default(),
+            held: None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::DeploymentKey;
 
     const LIFETIMES: Lifetimes = Lifetimes {
         fresh_for: Duration::from_secs(60),
@@ -189,20 +234,7 @@ mod tests {
     };
 
     fn stored(asked_at: Instant) -> Stored {
-        let deployment = Arc::new(Deployment::new(0, DeploymentKey::new(b"k").unwrap(), false));
-        Stored {
-            body: Bytes::from_static(b"{}"),
-            content_type: HeaderValue::from_static("application/json"),
-            etag: None,
-            asked_at,
-            fresh_until: asked_at + LIFETIMES.fresh_for,
-            epoch: deployment.epoch(),
-            deployment,
-            route: Route::VardataV2,
-            definitions: None,
-            marks: Marks::default(),
-            held: None,
-        }
+        Stored::sample("{}", asked_at, Route::VardataV2)
     }
 
     #[test]
@@ -223,7 +255,7 @@ mod tests {
         ] {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(stored.freshness(&LIFETIMES, now), wanted, "{seconds} s");
-            assert_eq!(stored.ttl(now), ttl, "{seconds} s");
+            assert_eq!(stored.ttl(&LIFETIMES, now), ttl, "{seconds} s");
             assert_eq!(stored.age(now), seconds);
         }
     }

@@ -13,10 +13,10 @@
 mod timing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use flagside::cache::{Memo, Stored};
+use flagside::cache::{Label, Memo, Stored};
 use flagside::key::{Asked, DeploymentKey, Key, Keyer, Question, base64, raw};
 use flagside::metrics::Route;
 use flagside::store::Deployment;
@@ -159,11 +159,10 @@ fn stored() -> Arc<Stored> {
     let deployment = Arc::new(Deployment::new(0, key, true));
     let now = Instant::now();
     Arc::new(Stored {
-        body: Bytes::from_static(b"{}"),
-        content_type: HeaderValue::from_static("application/json"),
+        body: Box::from(*b"{}"),
+        content_type: Label::Json,
         etag: None,
         asked_at: now,
-        fresh_until: now + Duration::from_secs(3_600),
         epoch: deployment.epoch(),
         deployment,
         route: Route::VardataV2,
