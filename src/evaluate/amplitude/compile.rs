@@ -25,6 +25,10 @@ use crate::evaluate::quick_map::{QuickMap, WordMap};
 /// Arrays and objects inside each other in a flag set.
 pub(super) const DEPTH_MAX: usize = 128;
 
+/// Bytes of text for which a flag, and a choice, is expected: rather too few than too many.
+const FLAG_BYTES: usize = 512;
+const CHOICE_BYTES: usize = 128;
+
 pub(super) fn compile(json: Vec<u8>) -> Result<FlagSet, FlagSetError> {
     let text = Arc::new(crate::evaluate::json::into_text(json)?);
     let Some(mut elements) = Elementwise::new(&text, DEPTH_MAX)? else {
@@ -77,6 +81,8 @@ impl Compiler {
         Self {
             // Growing by doubling would touch three times the memory; what is not used is never touched.
             written: Vec::with_capacity(text_bytes),
+            flags: Vec::with_capacity(text_bytes / FLAG_BYTES),
+            choices: Vec::with_capacity(text_bytes / CHOICE_BYTES),
             ..Self::default()
         }
     }
@@ -274,6 +280,8 @@ impl Compiler {
         }
         self.link_results();
         self.written.shrink_to_fit();
+        self.flags.shrink_to_fit();
+        self.choices.shrink_to_fit();
         self.problems.sort_by_key(|(place, _)| *place);
         let (entries, mut problems) = entries.finish();
         problems.extend(self.problems.into_iter().map(|(_, problem)| problem));
