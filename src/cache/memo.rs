@@ -1,33 +1,44 @@
 //! The memo: from the fingerprint of raw request parts to the stored response, per worker, without decoding anything.
 //!
 //! Invariants: a slot answers for one fingerprint, all of whose bits are compared, so that two different requests meet
-//! in none (see [`Fingerprint`]); a slot holds its entry weakly, so what the store evicts is freed; expiry and epoch
-//! are read from the entry itself on every use; bytes are bounded, the least recently useful slots go first.
+//! in none (see [`Fingerprint`]); a slot holds its entry weakly, so what the store evicts is freed but for its shell;
+//! expiry and epoch are read from the entry itself on every use; bytes are bounded, the least recently useful slots go
+//! first (second chance, in the order of the slots).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::key::{Fingerprint, Key};
 
 use super::Stored;
 
-/// Bytes a slot costs: itself, its places in the table and the ring while these have grown, the entry's shell.
-const SLOT_BYTES: usize = 192;
+/// Bytes that a slot costs at most: itself (64), its share of the table when that has just grown (78), and the shell of an
+/// entry that the store has dropped (128).
+const SLOT_BYTES: usize = 272;
 
 /// Every how many uses of a slot the store is told of one.
 const TOUCH_EVERY: u32 = 64;
 
 /// One worker's memo.
-#[derive(Debug)]
 pub struct Memo {
-    slots: HashMap<u64, Slot, PassThrough>,
-    /// Slots in the order of the second-chance sweep.
-    ring: Vec<u64>,
+    /// Where in `slots` the slot of each place is.
+    table: HashMap<u64, u32, PassThrough>,
+    slots: Vec<Slot>,
+    /// The slot that goes next, unless it was used since it was last looked at.
     hand: usize,
     n_max: usize,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Memo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memo")
+            .field("len", &self.len())
+            .field("n_max", &self.n_max)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Slot {
     fingerprint: Fingerprint,
     key: Key,
@@ -35,6 +46,9 @@ struct Slot {
     uses: u32,
     used: bool,
 }
+
+/// A line of the processor's cache.
+const _: () = assert!(size_of::<Slot>() <= 64);
 
 /// What the memo found.
 #[derive(Debug)]
@@ -52,17 +66,18 @@ impl Memo {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            slots: HashMap::default(),
-            ring: Vec::new(),
+            table: HashMap::default(),
+            slots: Vec::new(),
             hand: 0,
-            n_max: max_bytes / SLOT_BYTES,
+            n_max: (max_bytes / SLOT_BYTES).min(u32::MAX as usize),
         }
     }
 
     /// The entry that these raw parts led to last time, if the store still holds it.
     #[inline]
     pub fn find(&mut self, parts: Fingerprint) -> Option<Found> {
-        let slot = self.slots.get_mut(&parts.place())?;
+        let at = *self.table.get(&parts.place())?;
+        let slot = self.slots.get_mut(at as usize)?;
         if slot.fingerprint != parts {
             return None;
         }
@@ -78,55 +93,54 @@ impl Memo {
 
     /// Remembers that `parts` lead to `stored`. Of fingerprints with the same place the later one has it.
     pub fn learn(&mut self, parts: Fingerprint, key: Key, stored: &Arc<Stored>) {
-        let place = parts.place();
-        let stored = Arc::downgrade(stored);
-        if let Some(slot) = self.slots.get_mut(&place) {
-            slot.fingerprint = parts;
-            slot.key = key;
-            slot.stored = stored;
-            return;
-        }
-        if self.n_max == 0 {
-            return;
-        }
-        while self.slots.len() >= self.n_max {
-            self.evict_one();
-        }
         let slot = Slot {
             fingerprint: parts,
             key,
-            stored,
+            stored: Arc::downgrade(stored),
             uses: 0,
             used: false,
         };
-        self.slots.insert(place, slot);
-        self.ring.push(place);
+        let place = parts.place();
+        if let Some(known) = self
+            .table
+            .get(&place)
+            .and_then(|at| self.slots.get_mut(*at as usize))
+        {
+            *known = slot;
+            return;
+        }
+        let at = if self.slots.len() < self.n_max {
+            if self.slots.len() == self.slots.capacity() {
+                // Doubled, but never beyond what it may hold.
+                let room = self.slots.len().max(4).min(self.n_max - self.slots.len());
+                self.slots.reserve_exact(room);
+            }
+            self.slots.push(slot);
+            self.slots.len() - 1
+        } else if let Some(at) = self.least_useful() {
+            let gone = std::mem::replace(&mut self.slots[at], slot);
+            self.table.remove(&gone.fingerprint.place());
+            at
+        } else {
+            return;
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "there are fewer slots than that")]
+        self.table.insert(place, at as u32);
     }
 
-    /// Drops the next slot in the ring that was not used since the hand last passed it, dead ones at once.
-    fn evict_one(&mut self) {
+    /// The next slot whose entry is gone or was not used since the hand last passed it; `None` if there is no slot.
+    fn least_useful(&mut self) -> Option<usize> {
         // Two rounds are enough: the first one clears every mark.
-        for _ in 0..self.ring.len() * 2 + 1 {
-            if self.hand >= self.ring.len() {
-                self.hand = 0;
+        for _ in 0..=2 * self.slots.len() {
+            let at = self.hand;
+            self.hand = (at + 1) % self.slots.len().max(1);
+            let slot = self.slots.get_mut(at)?;
+            if !slot.used || slot.stored.strong_count() == 0 {
+                return Some(at);
             }
-            let Some(&place) = self.ring.get(self.hand) else {
-                break;
-            };
-            match self.slots.get_mut(&place) {
-                Some(slot) if slot.used && slot.stored.strong_count() > 0 => {
-                    slot.used = false;
-                    self.hand += 1;
-                }
-                _ => {
-                    self.slots.remove(&place);
-                    self.ring.swap_remove(self.hand);
-                    return;
-                }
-            }
+            slot.used = false;
         }
-        self.slots.clear();
-        self.ring.clear();
+        None
     }
 
     /// Slots held.
@@ -139,12 +153,6 @@ impl Memo {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-
-    /// Bytes held.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.slots.len() * SLOT_BYTES
     }
 }
 
@@ -226,12 +234,15 @@ mod tests {
     #[test]
     fn fingerprints_at_the_same_place_never_meet() {
         let (texts, mut memo) = (Texts::new(), Memo::new(100_000));
-        let entry = stored("x");
+        let [entry, other] = ["x", "y"].map(stored);
         memo.learn(texts.of("one"), key(), &entry);
         // What a collision looks like: the slot at this place is that of another request.
-        let slot = memo.slots.remove(&texts.of("one").place()).unwrap();
-        memo.slots.insert(texts.of("two").place(), slot);
+        memo.table.insert(texts.of("two").place(), 0);
         assert!(memo.find(texts.of("two")).is_none());
+        memo.learn(texts.of("two"), key(), &other);
+        let found = memo.find(texts.of("two")).unwrap();
+        assert!(Arc::ptr_eq(&found.stored, &other));
+        assert!(memo.find(texts.of("one")).is_none());
     }
 
     #[test]
@@ -252,21 +263,56 @@ mod tests {
         }
         let found = memo.find(texts.of("one")).unwrap();
         assert!(Arc::ptr_eq(&found.stored, &other));
-        assert_eq!((memo.len(), memo.ring.len()), (1, 1));
+        assert_eq!((memo.len(), memo.table.len()), (1, 1));
     }
 
     #[test]
-    fn bytes_are_bounded_and_used_slots_stay() {
+    fn slots_are_bounded_and_used_ones_stay() {
         let (texts, mut memo) = (Texts::new(), Memo::new(50 * SLOT_BYTES));
         let entry = stored("x");
         memo.learn(texts.of("favorite"), key(), &entry);
         for at in 0..10_000 {
             assert!(memo.find(texts.of("favorite")).is_some(), "{at}");
             memo.learn(texts.of(&format!("{at:08}")), key(), &entry);
-            assert!(memo.bytes() <= 50 * SLOT_BYTES);
-            assert_eq!(memo.slots.len(), memo.ring.len());
+            assert!(memo.len() <= 50);
+            assert_eq!(memo.slots.len(), memo.table.len());
         }
         assert_eq!(memo.len(), 50);
+        assert!(memo.find(texts.of("00009999")).is_some());
+    }
+
+    #[test]
+    fn those_whose_entries_are_gone_go_first() {
+        let (texts, mut memo) = (Texts::new(), Memo::new(3 * SLOT_BYTES));
+        let [entry, gone] = ["x", "y"].map(stored);
+        for (text, entry) in [("one", &entry), ("gone", &gone), ("two", &entry)] {
+            memo.learn(texts.of(text), key(), entry);
+            assert!(memo.find(texts.of(text)).is_some());
+        }
+        drop(gone);
+        memo.learn(texts.of("three"), key(), &entry);
+        for text in ["one", "two", "three"] {
+            assert!(memo.find(texts.of(text)).is_some(), "{text}");
+        }
+    }
+
+    /// What is allocated, with the entries' shells, is what is allowed, however slots come and go.
+    #[test]
+    fn bytes_are_bounded() {
+        let entry = stored("x");
+        // A table is never larger for its slots than with one slot more than fit into half of it.
+        for n_max in [449, 897, 1_793, 3_585] {
+            let (texts, mut memo) = (Texts::new(), Memo::new(n_max * SLOT_BYTES));
+            let mut most = 0;
+            for at in 0..5 * n_max {
+                memo.learn(texts.of(&at.to_string()), key(), &entry);
+                let buckets = (memo.table.capacity() * 8 / 7).next_power_of_two();
+                most = most.max(buckets * (size_of::<(u64, u32)>() + 1));
+            }
+            let shells = memo.len() * (size_of::<Stored>() + 2 * size_of::<usize>());
+            let bytes = memo.slots.capacity() * size_of::<Slot>() + most + shells;
+            assert!(bytes <= n_max * SLOT_BYTES, "{n_max}: {bytes} bytes");
+        }
     }
 
     #[test]

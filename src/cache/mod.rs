@@ -284,9 +284,16 @@ mod tests {
     #[test]
     fn what_is_too_large_is_not_stored() {
         let (cache, key) = (cache(), key());
-        let large = "x".repeat(2000);
-        assert!(!cache.put(key, stored(&large, Instant::now(), Route::VardataV2)).1);
-        assert!(cache.get(key).is_none());
-        assert_eq!(cache.reading(CacheName::Vardata).entries, 0);
+        for (length, fits) in [(2000, false), (1025, false), (1024, true)] {
+            let body = "x".repeat(length);
+            let (_, kept) = cache.put(key, stored(&body, Instant::now(), Route::VardataV2));
+            assert_eq!(kept, fits, "{length}");
+            assert_eq!(cache.get(key).is_some(), fits, "{length}");
+            assert_eq!(
+                cache.reading(CacheName::Vardata).entries,
+                u64::from(fits),
+                "{length}"
+            );
+        }
     }
 }

@@ -188,7 +188,11 @@ impl Stored {
     /// Bytes it holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.body.len() + self.content_type.bytes() + self.etag.as_ref().map_or(0, |etag| etag.len())
+        let etag = self
+            .etag
+            .as_ref()
+            .map_or(0, |etag| size_of::<HeaderValue>() + etag.len());
+        self.body.len() + self.content_type.bytes() + etag
     }
 }
 
@@ -257,7 +261,19 @@ mod tests {
             assert_eq!(stored.freshness(&LIFETIMES, now), wanted, "{seconds} s");
             assert_eq!(stored.ttl(&LIFETIMES, now), ttl, "{seconds} s");
             assert_eq!(stored.age(now), seconds);
+            let past = Duration::from_secs(seconds.saturating_sub(60));
+            assert_eq!(stored.past(&LIFETIMES, now), past, "{seconds} s");
         }
+    }
+
+    #[test]
+    fn what_it_holds_is_counted() {
+        let mut stored = stored(Instant::now());
+        assert_eq!(stored.bytes(), 2);
+        stored.etag = Some(Box::new(HeaderValue::from_static("\"1234\"")));
+        assert_eq!(stored.bytes(), 2 + 40 + 6);
+        stored.content_type = HeaderValue::from_static("text/json").into();
+        assert_eq!(stored.bytes(), 2 + 40 + 6 + 40 + 9);
     }
 
     #[test]

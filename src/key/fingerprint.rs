@@ -1,9 +1,11 @@
 //! Fingerprints of raw request parts: 256 bits instead of all of their bytes, so that a memo may forget those.
 //!
 //! A fingerprint is two passes of NH, the universal hash of UMAC (RFC 4418), over words of 64 bits, the second with its
-//! secret moved on by one pair (the paper's Toeplitz construction). Two different texts have the same fingerprint with a
-//! probability below 2^-126 over the choice of the secret, whatever the texts are: that is a theorem, not a hope in
-//! mixing. The secret is random, made once per process, and neither it nor a fingerprint ever leaves the process.
+//! secret moved on by one pair (the paper's Toeplitz construction). Two different texts of up to 16 KiB have the same
+//! fingerprint with a probability below 2^-126 over the choice of the secret, whatever the texts are: that is a theorem,
+//! not a hope in mixing. The secret is random, made once per process, and neither it nor a fingerprint ever leaves the
+//! process: nobody can choose texts by it, and all that an answer shows of two fingerprints is that they differ.
+//! Longer texts have 128 bits of the keyed hash that cache keys are made with.
 //!
 //! It is one multiplication per pass and 16 bytes, and needs no memory but the text and the secret, which stays near:
 //! comparing with what was kept instead reads as many bytes again from memory that nobody has touched for a while.
@@ -17,8 +19,8 @@ const PAIR: usize = 16;
 /// One pair for the length, one for each of the text, and one that the second pass is ahead.
 const PAIRS: usize = 1 + LENGTH_MAX / PAIR + 1;
 
-/// What stands for raw parts in a memo. Equal parts have equal fingerprints, different ones never, but for a chance that
-/// is smaller than that of two cache keys to meet.
+/// What stands for raw parts in a memo. Equal parts have equal fingerprints, different ones never, but for a chance about
+/// as small as that of two cache keys to meet.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Fingerprint([u64; 4]);
 
@@ -66,21 +68,20 @@ impl Secret {
         if text.len() > LENGTH_MAX {
             return None;
         }
-        let [first, second, further @ ..] = &*self.0 else {
-            return None;
-        };
         let (pairs, rest) = text.as_chunks();
+        let n = pairs.len();
         let mut sums = [0; 2];
         // Texts that differ only in zeros at their end differ here.
-        add(&mut sums, [text.len() as u64, 0], first, second);
-        for ((pair, one), other) in pairs.iter().zip(self.0.get(1..)?).zip(further) {
+        add(&mut sums, [text.len() as u64, 0], self.0.first()?, self.0.get(1)?);
+        // As many secrets as pairs, or none at all: nothing of the text may be passed over.
+        let (own, ahead) = (self.0.get(1..=n)?, self.0.get(2..n + 2)?);
+        for ((pair, one), other) in pairs.iter().zip(own).zip(ahead) {
             add(&mut sums, words(pair), one, other);
         }
         if !rest.is_empty() {
             let mut last = [0; PAIR];
             last[..rest.len()].copy_from_slice(rest);
-            let at = 1 + pairs.len();
-            add(&mut sums, words(&last), self.0.get(at)?, self.0.get(at + 1)?);
+            add(&mut sums, words(&last), self.0.get(n + 1)?, self.0.get(n + 2)?);
         }
         let [one, other] = sums;
         Some(Fingerprint([low(one), high(one), low(other), high(other)]))
@@ -141,14 +142,18 @@ mod tests {
         sum
     }
 
+    fn assert_nh_twice(text: &[u8]) {
+        let secret = secret();
+        let Fingerprint([a, b, c, d]) = secret.fingerprint(text).unwrap();
+        let whole = |low, high| u128::from(high) << 64 | u128::from(low);
+        assert_eq!(whole(a, b), reference(&secret, text, 0), "{}", text.len());
+        assert_eq!(whole(c, d), reference(&secret, text, 1), "{}", text.len());
+    }
+
     proptest! {
         #[test]
         fn it_is_nh_twice(text in prop::collection::vec(any::<u8>(), 0..600)) {
-            let secret = secret();
-            let Fingerprint([a, b, c, d]) = secret.fingerprint(&text).unwrap();
-            let whole = |low, high| u128::from(high) << 64 | u128::from(low);
-            prop_assert_eq!(whole(a, b), reference(&secret, &text, 0));
-            prop_assert_eq!(whole(c, d), reference(&secret, &text, 1));
+            assert_nh_twice(&text);
         }
     }
 
@@ -213,13 +218,42 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_has_one_and_a_longer_one_has_none() {
+    fn every_byte_of_long_texts_counts() {
+        for length in [4_000, LENGTH_MAX - PAIR, LENGTH_MAX - 1, LENGTH_MAX] {
+            let text: Vec<u8> = (0..length).map(|at| (at % 251).to_le_bytes()[0]).collect();
+            assert_nh_twice(&text);
+        }
         let secret = secret();
-        let longest = secret.fingerprint(&[7; LENGTH_MAX]).unwrap();
-        let mut other = [7; LENGTH_MAX];
-        other[LENGTH_MAX - 1] = 8;
-        assert_ne!(longest, secret.fingerprint(&other).unwrap());
-        assert_eq!(secret.fingerprint(&[7; LENGTH_MAX + 1]), None);
+        let mut text = vec![7; LENGTH_MAX];
+        let longest = secret.fingerprint(&text).unwrap();
+        for at in (0..LENGTH_MAX).step_by(PAIR / 2) {
+            text[at] = 8;
+            assert_ne!(longest, secret.fingerprint(&text).unwrap(), "{at}");
+            text[at] = 7;
+        }
+        for more in [1, PAIR, 2 * PAIR] {
+            assert_eq!(secret.fingerprint(&vec![7; LENGTH_MAX + more]), None);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_too_short_cuts_no_text() {
+        let mut secret = secret();
+        secret.0 = secret.0.iter().take(4).copied().collect();
+        let has = |length: usize| secret.fingerprint(&vec![7; length]).is_some();
+        assert_eq!([0, 32, 33, 48].map(has), [true, true, false, false]);
+    }
+
+    #[test]
+    fn all_words_of_a_secret_differ() {
+        let words: HashSet<u64> = secret().0.iter().flatten().copied().collect();
+        assert_eq!(words.len(), 2 * PAIRS);
+    }
+
+    #[test]
+    fn all_of_a_keyed_hash_is_in() {
+        let hashes = [0, 1, 1 << 64].map(Fingerprint::from_hash);
+        assert!(hashes[0] != hashes[1] && hashes[0] != hashes[2] && hashes[1] != hashes[2]);
     }
 
     #[test]

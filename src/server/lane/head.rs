@@ -72,7 +72,8 @@ pub(super) fn read(bytes: &[u8], worker: &Rc<Worker>, recall: bool, now: Instant
     };
     let target = parsed.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    if recall {
+    // The end of a connection is announced the long way.
+    if recall && framing.keep_alive {
         let plain = Plain {
             method: framing.method,
             path: path.as_bytes(),

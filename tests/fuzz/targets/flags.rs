@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use flagside::evaluate::amplitude::{FlagSet, Subject};
-use flagside::evaluate::json::{Document, Kind};
+use flagside::evaluate::json::{Document, Kind, Value};
 use flagside::key::USER_DEPTH_MAX;
 use flagside::key::flag_keys::FlagKeys;
 use flagside::store::FlagData;
@@ -66,7 +66,11 @@ fn filter(bytes: &[u8]) {
         return;
     }
     let filtered = Document::parse(&filtered, DEPTH).expect("a part of a flags response is JSON");
-    let keys = data.set.flags().map(|flag| flag.key);
-    let n_wanted = keys.filter(|key| wanted.has(key)).count();
-    assert_eq!(filtered.root().elements().count(), n_wanted);
+    let selected: Vec<_> = filtered.root().elements().map(Value::raw).collect();
+    let flags = data.set.flags();
+    let asked_for: Vec<_> = flags
+        .filter(|flag| wanted.as_slice().iter().any(|wanted| wanted == flag.key))
+        .map(|flag| flag.text.as_bytes())
+        .collect();
+    assert_eq!(selected, asked_for);
 }
