@@ -5,25 +5,27 @@
 //! expiry and epoch are read from the entry itself on every use; bytes are bounded, the least recently useful slots go
 //! first (second chance, in the order of the slots).
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::key::{Fingerprint, Key};
 
 use super::Stored;
+use super::places::Places;
 
-/// Bytes that a slot costs at most: itself (64), its share of the table when that has just grown (78), and the shell of an
+/// Bytes that a slot costs at most: itself (64), its share of the index when that has just grown (22), and the shell of an
 /// entry that the store has dropped (128).
-const SLOT_BYTES: usize = 272;
+const SLOT_BYTES: usize = 216;
 
 /// Every how many uses of a slot the store is told of one.
 const TOUCH_EVERY: u32 = 64;
 
+/// More slots than memory is for; their numbers have 32 bits.
+const N_MAX: usize = 1 << 30;
+
 /// One worker's memo.
 pub struct Memo {
-    /// Where in `slots` the slot of each place is.
-    table: HashMap<u64, u32, PassThrough>,
+    places: Places,
     slots: Vec<Slot>,
     /// The slot that goes next, unless it was used since it was last looked at.
     hand: usize,
@@ -66,21 +68,18 @@ impl Memo {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            table: HashMap::default(),
+            places: Places::default(),
             slots: Vec::new(),
             hand: 0,
-            n_max: (max_bytes / SLOT_BYTES).min(u32::MAX as usize),
+            n_max: (max_bytes / SLOT_BYTES).min(N_MAX),
         }
     }
 
     /// The entry that these raw parts led to last time, if the store still holds it.
     #[inline]
     pub fn find(&mut self, parts: Fingerprint) -> Option<Found> {
-        let at = *self.table.get(&parts.place())?;
-        let slot = self.slots.get_mut(at as usize)?;
-        if slot.fingerprint != parts {
-            return None;
-        }
+        let at = self.at(parts)?;
+        let slot = self.slots.get_mut(at)?;
         let stored = slot.stored.upgrade()?;
         slot.used = true;
         slot.uses = slot.uses.wrapping_add(1);
@@ -91,7 +90,14 @@ impl Memo {
         })
     }
 
-    /// Remembers that `parts` lead to `stored`. Of fingerprints with the same place the later one has it.
+    /// The number of the slot for these parts.
+    #[inline]
+    fn at(&self, parts: Fingerprint) -> Option<usize> {
+        let is_it = |at: usize| self.slots.get(at).is_some_and(|slot| slot.fingerprint == parts);
+        self.places.find(parts.place(), is_it)
+    }
+
+    /// Remembers that `parts` lead to `stored`.
     pub fn learn(&mut self, parts: Fingerprint, key: Key, stored: &Arc<Stored>) {
         let slot = Slot {
             fingerprint: parts,
@@ -100,13 +106,8 @@ impl Memo {
             uses: 0,
             used: false,
         };
-        let place = parts.place();
-        if let Some(known) = self
-            .table
-            .get(&place)
-            .and_then(|at| self.slots.get_mut(*at as usize))
-        {
-            *known = slot;
+        if let Some(at) = self.at(parts) {
+            self.slots[at] = slot;
             return;
         }
         let at = if self.slots.len() < self.n_max {
@@ -119,13 +120,12 @@ impl Memo {
             self.slots.len() - 1
         } else if let Some(at) = self.least_useful() {
             let gone = std::mem::replace(&mut self.slots[at], slot);
-            self.table.remove(&gone.fingerprint.place());
+            self.places.remove(gone.fingerprint.place(), at);
             at
         } else {
             return;
         };
-        #[allow(clippy::cast_possible_truncation, reason = "there are fewer slots than that")]
-        self.table.insert(place, at as u32);
+        self.places.insert(parts.place(), at);
     }
 
     /// The next slot whose entry is gone or was not used since the hand last passed it; `None` if there is no slot.
@@ -153,37 +153,6 @@ impl Memo {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-}
-
-/// The keys of the table are spread already.
-#[derive(Clone, Copy, Debug, Default)]
-struct PassThrough;
-
-#[derive(Debug, Default)]
-struct Identity(u64);
-
-impl std::hash::BuildHasher for PassThrough {
-    type Hasher = Identity;
-
-    fn build_hasher(&self) -> Identity {
-        Identity(0)
-    }
-}
-
-impl std::hash::Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
     }
 }
 
@@ -237,12 +206,13 @@ mod tests {
         let [entry, other] = ["x", "y"].map(stored);
         memo.learn(texts.of("one"), key(), &entry);
         // What a collision looks like: the slot at this place is that of another request.
-        memo.table.insert(texts.of("two").place(), 0);
+        memo.places.insert(texts.of("two").place(), 0);
         assert!(memo.find(texts.of("two")).is_none());
         memo.learn(texts.of("two"), key(), &other);
-        let found = memo.find(texts.of("two")).unwrap();
-        assert!(Arc::ptr_eq(&found.stored, &other));
-        assert!(memo.find(texts.of("one")).is_none());
+        for (text, wanted) in [("one", &entry), ("two", &other)] {
+            let found = memo.find(texts.of(text)).unwrap();
+            assert!(Arc::ptr_eq(&found.stored, wanted), "{text}");
+        }
     }
 
     #[test]
@@ -263,7 +233,7 @@ mod tests {
         }
         let found = memo.find(texts.of("one")).unwrap();
         assert!(Arc::ptr_eq(&found.stored, &other));
-        assert_eq!((memo.len(), memo.table.len()), (1, 1));
+        assert_eq!(memo.len(), 1);
     }
 
     #[test]
@@ -275,7 +245,6 @@ mod tests {
             assert!(memo.find(texts.of("favorite")).is_some(), "{at}");
             memo.learn(texts.of(&format!("{at:08}")), key(), &entry);
             assert!(memo.len() <= 50);
-            assert_eq!(memo.slots.len(), memo.table.len());
         }
         assert_eq!(memo.len(), 50);
         assert!(memo.find(texts.of("00009999")).is_some());
@@ -300,17 +269,14 @@ mod tests {
     #[test]
     fn bytes_are_bounded() {
         let entry = stored("x");
-        // A table is never larger for its slots than with one slot more than fit into half of it.
-        for n_max in [449, 897, 1_793, 3_585] {
+        // An index is never larger for its slots than with one slot more than three quarters of a power of two.
+        for n_max in [97, 769, 1_537, 3_000] {
             let (texts, mut memo) = (Texts::new(), Memo::new(n_max * SLOT_BYTES));
-            let mut most = 0;
             for at in 0..5 * n_max {
                 memo.learn(texts.of(&at.to_string()), key(), &entry);
-                let buckets = (memo.table.capacity() * 8 / 7).next_power_of_two();
-                most = most.max(buckets * (size_of::<(u64, u32)>() + 1));
             }
             let shells = memo.len() * (size_of::<Stored>() + 2 * size_of::<usize>());
-            let bytes = memo.slots.capacity() * size_of::<Slot>() + most + shells;
+            let bytes = memo.slots.capacity() * size_of::<Slot>() + memo.places.bytes() + shells;
             assert!(bytes <= n_max * SLOT_BYTES, "{n_max}: {bytes} bytes");
         }
     }

@@ -9,6 +9,7 @@ pub mod flight;
 mod held;
 pub mod label;
 pub mod memo;
+mod places;
 pub mod stored;
 
 use std::sync::{Arc, Mutex, PoisonError};
