@@ -99,17 +99,22 @@ impl Memo {
 
     /// Remembers that `parts` lead to `stored`.
     pub fn learn(&mut self, parts: Fingerprint, key: Key, stored: &Arc<Stored>) {
+        let stored = Arc::downgrade(stored);
+        if let Some(at) = self.at(parts) {
+            let known = &mut self.slots[at];
+            known.key = key;
+            known.stored = stored;
+            // Asked again, though not answered from here.
+            known.used = true;
+            return;
+        }
         let slot = Slot {
             fingerprint: parts,
             key,
-            stored: Arc::downgrade(stored),
+            stored,
             uses: 0,
             used: false,
         };
-        if let Some(at) = self.at(parts) {
-            self.slots[at] = slot;
-            return;
-        }
         let at = if self.slots.len() < self.n_max {
             if self.slots.len() == self.slots.capacity() {
                 // Doubled, but never beyond what it may hold.
